@@ -1,0 +1,67 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Intrinsics at -O0 run 10-60 times slower than at -O2, which would make a debug test run useless.
+// A tools version of 6.2 or later lets a versioned dependency carry this flag.
+let kernelSettings: [CSetting] = [
+  .unsafeFlags(["-O2"], .when(configuration: .debug)),
+  .define("NDEBUG", .when(configuration: .release)),
+  .headerSearchPath("."),
+]
+
+let swiftSettings: [SwiftSetting] = [
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+  name: "QuantKernels",
+  platforms: [.macOS(.v15)],
+  products: [
+    // MARK: Public
+    .library(name: "QuantKernels", targets: ["QuantKernels"]),
+    .library(name: "DeviceModel", targets: ["DeviceModel"]),
+    .library(name: "LanguageModel", targets: ["LanguageModel"]),
+    .executable(name: "quantkernels", targets: ["QuantKernelsTool"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // MARK: Public
+    .target(name: "DeviceModel", swiftSettings: swiftSettings),
+    .target(
+      name: "QuantKernels", dependencies: ["DeviceModel", "CQuantKernels"],
+      swiftSettings: swiftSettings),
+    .target(name: "LanguageModel", dependencies: ["QuantKernels"], swiftSettings: swiftSettings),
+
+    // MARK: Implementation
+    .target(name: "CQuantKernels", cSettings: kernelSettings),
+    .executableTarget(
+      name: "QuantKernelsTool",
+      dependencies: [
+        "LanguageModel", "QuantKernels",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: swiftSettings),
+
+    // MARK: Test support
+    .target(
+      name: "TestSupport", dependencies: ["QuantKernels"], path: "Tests/TestSupport",
+      swiftSettings: swiftSettings),
+
+    // MARK: Tests
+    .testTarget(
+      name: "DeviceModelTests", dependencies: ["DeviceModel", "TestSupport"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "QuantKernelsTests", dependencies: ["QuantKernels", "CQuantKernels", "TestSupport"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "LanguageModelTests", dependencies: ["LanguageModel", "TestSupport"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "QuantKernelsToolTests", dependencies: ["QuantKernelsTool", "TestSupport"],
+      swiftSettings: swiftSettings),
+  ]
+)

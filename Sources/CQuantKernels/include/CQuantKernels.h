@@ -1,0 +1,14 @@
+#ifndef CQUANTKERNELS_H
+#define CQUANTKERNELS_H
+// Not API: inner loops of QuantKernels. No allocation, no threads, no policy.
+#include "qk_isa.h"
+
+// One pause of a spinning thread.
+static inline void qk_spin_hint(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory");
+#endif
+}
+#endif
