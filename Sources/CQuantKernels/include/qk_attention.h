@@ -85,7 +85,7 @@ const qk_attention_kernels *QK_NONNULL qk_attention_kernels_for(qk_isa isa);
 
 #if defined(__x86_64__)
 extern const qk_attention_kernels qk_attention__avx2;
-extern const qk_attention_kernels qk_attention__avx512;
+extern const qk_attention_kernels qk_attention__avx512vnni;
 #elif defined(__aarch64__)
 extern const qk_attention_kernels qk_attention__neon;
 #endif

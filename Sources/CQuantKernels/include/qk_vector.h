@@ -53,7 +53,7 @@ const qk_vector_kernels *QK_NONNULL qk_vector_kernels_for(qk_isa isa);
 
 #if defined(__x86_64__)
 extern const qk_vector_kernels qk_vector__avx2;
-extern const qk_vector_kernels qk_vector__avx512;
+extern const qk_vector_kernels qk_vector__avx512vnni;
 #elif defined(__aarch64__)
 extern const qk_vector_kernels qk_vector__neon;
 #endif

@@ -9,7 +9,7 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-#include "bodies/qk_vector_lanes_neon.inc"
+#include "bodies/qk_vector_lanes__neon.inc"
 #include "bodies/qk_vector_math.inc"
 
 #define QK_NAME(op) qk_vector_##op##__neon

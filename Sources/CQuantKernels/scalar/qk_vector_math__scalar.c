@@ -1,4 +1,4 @@
-#include "qk_vector_scalar.h"
+#include "qk_vector_math__scalar.h"
 
 #include "bodies/qk_vector_constants.h"
 

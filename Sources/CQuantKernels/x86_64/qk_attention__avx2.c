@@ -10,7 +10,7 @@
 #pragma STDC FP_CONTRACT OFF
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 
-#include "bodies/qk_vector_lanes_avx2.inc"
+#include "bodies/qk_vector_lanes__avx2.inc"
 #include "bodies/qk_vector_math.inc"
 
 #define QK_NAME(op) qk_attention_##op##__avx2

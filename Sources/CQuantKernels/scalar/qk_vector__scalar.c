@@ -1,7 +1,7 @@
 #include "qk_vector.h"
 
 #include "bodies/qk_vector_constants.h"
-#include "qk_vector_scalar.h"
+#include "qk_vector_math__scalar.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 #include "qk_attention.h"
 
-#include "qk_vector_scalar.h"
+#include "qk_vector_math__scalar.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-#ifndef QK_VECTOR_SCALAR_H
-#define QK_VECTOR_SCALAR_H
+#ifndef QK_VECTOR_MATH__SCALAR_H
+#define QK_VECTOR_MATH__SCALAR_H
 // Scalar forms of bodies/qk_vector_math.inc, operation for operation, and of half precision.
 #include <stdint.h>
 
