@@ -10,7 +10,7 @@ struct CheckedMetadata {
     QuantError(.invalidData, "\(prefix).\(key)", problem, remedy: "export the model again")
   }
 
-  private func has(_ key: String) -> Bool { metadata.keys.contains("\(prefix).\(key)") }
+  private func has(_ key: String) -> Bool { metadata.type(of: "\(prefix).\(key)") != nil }
 
   /// An integer within `range`; some files store one equal value a layer as an array, which is accepted.
   func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
