@@ -13,12 +13,7 @@ import QuantKernels
 /// magnitude; angles are computed in double, so that long positions lose nothing.
 public struct RotaryEmbedding: Sendable, Equatable {
   /// Which two elements of a head form a pair.
-  public enum Style: Sendable, Equatable {
-    /// Elements 2i and 2i + 1 (GGUF's llama, whose Q and K rows are permuted for it).
-    case interleaved
-    /// Elements i and i + dimension / 2.
-    case halves
-  }
+  public typealias Style = VectorOperations.RotaryStyle
 
   public enum Scaling: Sendable, Equatable {
     case none

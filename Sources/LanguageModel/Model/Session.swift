@@ -150,7 +150,8 @@ public final class Session {
     var token = token
     try withUnsafePointer(to: &token) { pointer throws(QuantError) in
       try read(
-        UnsafeBufferPointer(start: pointer, count: 1), wanted: 0..<1, cancellation: nil, visit: nil)
+        UnsafeBufferPointer(start: pointer, count: 1), wanted: 0..<1, cancellation: nil,
+        visit: { _, _ in })
     }
   }
 
@@ -193,13 +194,13 @@ public final class Session {
     throws(QuantError)
   {
     try tokens.withUnsafeBufferPointer { buffer throws(QuantError) in
-      try read(buffer, wanted: wanted, cancellation: cancellation, visit: nil)
+      try read(buffer, wanted: wanted, cancellation: cancellation, visit: { _, _ in })
     }
   }
 
   private func read(
     _ tokens: UnsafeBufferPointer<Int32>, wanted: Range<Int>, cancellation: CancellationFlag?,
-    visit: ((Range<Int>, UnsafeMutablePointer<Float>) throws(QuantError) -> Void)?
+    visit: (Range<Int>, UnsafeMutablePointer<Float>) throws(QuantError) -> Void
   ) throws(QuantError) {
     try check(tokens)
     let start = position
@@ -248,7 +249,7 @@ public final class Session {
   /// Logits of the rows of a batch that are wanted, in groups; with no visitor of the last one alone.
   private func head(
     _ rows: Range<Int>, firstOfBatch: Int,
-    visit: ((Range<Int>, UnsafeMutablePointer<Float>) throws(QuantError) -> Void)?
+    visit: (Range<Int>, UnsafeMutablePointer<Float>) throws(QuantError) -> Void
   ) throws(QuantError) {
     let configuration = model.configuration
     let group = max(1, logitRows.count / configuration.vocabularySize)
@@ -257,7 +258,7 @@ public final class Session {
       let end = min(first + group, rows.upperBound)
       project(
         rows: first - firstOfBatch..<end - firstOfBatch, into: logitRows.pointer)
-      try visit?(first..<end, logitRows.pointer)
+      try visit(first..<end, logitRows.pointer)
       first = end
     }
   }
