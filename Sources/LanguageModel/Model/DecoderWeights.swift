@@ -1,5 +1,4 @@
 import QuantKernels
-import Synchronization
 
 /// The weights of a decoder, packed for this processor.
 struct DecoderWeights: Sendable {
@@ -33,7 +32,7 @@ struct DecoderWeights: Sendable {
   /// Bytes of weights that the decoding of one token reads, embedding row included.
   let byteCountPerToken: Int
 
-  /// Packs every tensor, the layers in parallel.
+  /// Packs every tensor on the pool.
   ///
   /// - Parameter progress: called on the calling thread with the share of tensors' bytes packed, 0…1.
   /// - Throws: ``QuantError`` when a tensor is missing, has another shape, an unknown type or values that are not
@@ -44,7 +43,6 @@ struct DecoderWeights: Sendable {
   ) throws(QuantError) {
     let plan = try WeightPlan(file: file, configuration: configuration)
     try plan.refuseUnusedTensors(of: file)
-    // The head comes first: it is the largest part, and whoever takes it last would finish alone.
     let jobs = [plan.head] + plan.layers.flatMap(\.linears)
     let packed = try Self.pack(
       jobs, file: file, instructionSet: instructionSet, pool: pool, progress: progress)
@@ -75,32 +73,15 @@ struct DecoderWeights: Sendable {
     progress: ((Double) -> Void)?
   ) throws(QuantError) -> [StackedLinear] {
     let total = Double(max(1, jobs.reduce(0) { $0 + $1.byteCount }))
-    let done = Atomic<Int>(0)
-    // Each part writes its own slot, so no lock is needed.
-    let results = UnsafeMutableBufferPointer<Result<StackedLinear, QuantError>?>.allocate(
-      capacity: jobs.count)
-    results.initialize(repeating: nil)
-    defer {
-      results.deinitialize()
-      results.deallocate()
-    }
-    pool.run(parts: jobs.count) { part, worker in
-      let job = jobs[part]
-      do throws(QuantError) {
-        results[part] = .success(
-          try StackedLinear(
-            job.members, columns: job.columns, file: file, instructionSet: instructionSet))
-      } catch {
-        results[part] = .failure(error)
-      }
-      let sum = done.add(job.byteCount, ordering: .relaxed).newValue
-      if worker == 0 { progress?(Double(sum) / total) }
-    }
+    var done = 0
     var packed: [StackedLinear] = []
-    for result in results {
-      if let result { packed.append(try result.get()) }
+    for job in jobs {
+      packed.append(
+        try StackedLinear(
+          job.members, columns: job.columns, file: file, instructionSet: instructionSet, pool: pool))
+      done += job.byteCount
+      progress?(Double(done) / total)
     }
-    progress?(1)
     return packed
   }
 }

@@ -30,17 +30,17 @@ extension Session {
       let rows = isLast ? batch.wanted : 0..<count
       try attend(layer, index: index, batch: batch, rows: rows)
       if rows.isEmpty { return }
-      feedForward(
+      try feedForward(
         layer, rows: rows,
         nextNorm: isLast ? weights.outputNorm : weights.layers[index + 1].attentionNorm)
     }
   }
 
   /// Logits of rows of `normed`, `[rows × vocabulary]`.
-  func project(rows: Range<Int>, into logits: UnsafeMutablePointer<Float>) {
+  func project(rows: Range<Int>, into logits: UnsafeMutablePointer<Float>) throws(QuantError) {
     let configuration = model.configuration
     let head = model.weights.head
-    multiply(
+    try multiply(
       head, buffers.normed.pointer + rows.lowerBound * configuration.embeddingLength, rows.count,
       into: logits)
     let vocabulary = configuration.vocabularySize
@@ -94,7 +94,7 @@ extension Session {
     let count = batch.tokens.count
     let isLocal = configuration.isLocal(layer: index)
     let queryLength = configuration.queryLength
-    multiply(
+    try multiply(
       layer.queryKeyValue, buffers.normed.pointer, count, into: buffers.stacked.pointer)
     overRows(count) { rows in
       for row in rows { splitAndRotate(row, layer: layer, isLocal: isLocal) }
@@ -111,7 +111,7 @@ extension Session {
       output: buffers.attention.pointer + rows.lowerBound * queryLength, workspace: workspace,
       pool: model.pool)
     let width = configuration.embeddingLength
-    multiply(
+    try multiply(
       layer.attentionOutput, buffers.attention.pointer + rows.lowerBound * queryLength, rows.count,
       into: buffers.update.pointer + rows.lowerBound * width)
     overRows(rows) { rows in
@@ -122,11 +122,11 @@ extension Session {
 
   private func feedForward(
     _ layer: DecoderWeights.Layer, rows: Range<Int>, nextNorm: FloatBuffer
-  ) {
+  ) throws(QuantError) {
     let configuration = model.configuration
     let width = configuration.embeddingLength
     let hidden = configuration.feedForwardLength
-    multiply(
+    try multiply(
       layer.gateUp, buffers.normed.pointer + rows.lowerBound * width, rows.count,
       into: buffers.gateUp.pointer + rows.lowerBound * 2 * hidden)
     overRows(rows) { rows in
@@ -141,7 +141,7 @@ extension Session {
         }
       }
     }
-    multiply(
+    try multiply(
       layer.down, buffers.hidden.pointer + rows.lowerBound * hidden, rows.count,
       into: buffers.update.pointer + rows.lowerBound * width)
     overRows(rows) { rows in
@@ -223,8 +223,8 @@ extension Session {
   private func multiply(
     _ layer: StackedLinear, _ x: UnsafePointer<Float>, _ count: Int,
     into y: UnsafeMutablePointer<Float>
-  ) {
-    layer.multiply(
+  ) throws(QuantError) {
+    try layer.multiply(
       x, count: count, into: y, arithmetic: model.options.arithmetic, workspace: workspace,
       pool: model.pool)
   }

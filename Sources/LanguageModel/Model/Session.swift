@@ -256,7 +256,7 @@ public final class Session {
     var first = rows.lowerBound
     while first < rows.upperBound {
       let end = min(first + group, rows.upperBound)
-      project(
+      try project(
         rows: first - firstOfBatch..<end - firstOfBatch, into: logitRows.pointer)
       try visit(first..<end, logitRows.pointer)
       first = end

@@ -20,7 +20,8 @@ final class StackedLinear: Sendable {
   }
 
   init(
-    _ members: [Member], columns: Int, file: GGUFFile, instructionSet: InstructionSet
+    _ members: [Member], columns: Int, file: GGUFFile, instructionSet: InstructionSet,
+    pool: WorkerPool
   ) throws(QuantError) {
     let tensors = ModelTensors(file: file)
     var blocks: [(weights: PackedWeights, firstRow: Int)] = []
@@ -40,7 +41,7 @@ final class StackedLinear: Sendable {
       }
       let weights = try PackedWeights(
         type: type, parts: parts, columns: columns, name: names.joined(separator: " + "),
-        instructionSet: instructionSet)
+        instructionSet: instructionSet, pool: pool)
       blocks.append((weights, firstRow))
       firstRow += height
     }
@@ -60,9 +61,9 @@ final class StackedLinear: Sendable {
   func multiply(
     _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
     arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
-  ) {
+  ) throws(QuantError) {
     for block in blocks {
-      block.weights.multiply(
+      try block.weights.multiply(
         x, count: count, into: y + block.firstRow, outputStride: rows, arithmetic: arithmetic,
         workspace: workspace, pool: pool)
     }

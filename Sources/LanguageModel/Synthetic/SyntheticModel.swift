@@ -45,7 +45,10 @@ public struct SyntheticModel: Sendable, Equatable {
     self.architecture = architecture
     switch architecture {
     case .llama: break
-    case .qwen2: hasBiases = true
+    case .qwen2:
+      hasBiases = true
+      // Other readers derive this architecture's head from the embedding.
+      headDimension = 16
     case .qwen3: headDimension = 48
     case .gemma3:
       layerCount = 7
