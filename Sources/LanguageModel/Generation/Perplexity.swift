@@ -107,8 +107,8 @@ public struct Perplexity: Sendable, Equatable {
       session.reset()
       try session.forward(window, logits: rows, cancellation: cancellation) { visited, logits in
         Self.score(
-          visited, logits, targets: window, vocabulary: model.configuration.vocabularySize,
-          into: losses.pointer - rows.lowerBound, pool: model.pool)
+          visited, logits, targets: window,
+          into: losses.pointer - rows.lowerBound, model: model)
       }
       for row in 0..<rows.count {
         let loss = losses.pointer[row]
@@ -154,16 +154,17 @@ public struct Perplexity: Sendable, Equatable {
   /// ln Σ exp(l) = max l − ln(softmax(l) at the maximum): the kernel's softmax gives the sum without a second pass
   /// over exponentials, and an unlikely target, whose own probability may underflow, keeps full precision.
   private static func score(
-    _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, targets: [Int32], vocabulary: Int,
-    into losses: UnsafeMutablePointer<Float>, pool: WorkerPool
+    _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, targets: [Int32],
+    into losses: UnsafeMutablePointer<Float>, model: LanguageModel
   ) {
-    pool.run(parts: rows.count) { part, _ in
+    let vocabulary = model.configuration.vocabularySize
+    model.pool.run(parts: rows.count) { part, _ in
       let row = UnsafeMutableBufferPointer(start: logits + part * vocabulary, count: vocabulary)
       let target = row[Int(targets[rows.lowerBound + part + 1])]
       var likeliest = 0
       for token in 0..<vocabulary where row[token] > row[likeliest] { likeliest = token }
       let maximum = row[likeliest]
-      VectorOperations.softmax(row)
+      VectorOperations.softmax(row, instructionSet: model.options.instructionSet)
       losses[rows.lowerBound + part] =
         Float(Double(maximum) - log(Double(row[likeliest])) - Double(target))
     }

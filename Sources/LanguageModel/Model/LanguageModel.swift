@@ -48,8 +48,17 @@ public final class LanguageModel: Sendable {
   ///   architecture, variant, tokenizer or tensor type that cannot run; `.outOfMemory`, before anything is allocated,
   ///   when weights and one session would not fit; `.invalidArgument` for a bad option.
   /// - Complexity: O(size of the file).
-  public init(
+  public convenience init(
     path: String, options: Options = Options(), progress: ((Double) -> Void)? = nil
+  ) throws(QuantError) {
+    try self.init(file: GGUFFile(path: path), options: options, progress: progress)
+  }
+
+  /// Checks and packs a model from an open file.
+  ///
+  /// - Throws: as ``init(path:options:progress:)``.
+  public init(
+    file: GGUFFile, options: Options = Options(), progress: ((Double) -> Void)? = nil
   ) throws(QuantError) {
     guard options.instructionSet.isSupported else {
       throw QuantError(
@@ -60,7 +69,7 @@ public final class LanguageModel: Sendable {
       throw QuantError(
         .invalidArgument, "threads", "\(threads) is outside 1…256", remedy: "pass 1…256")
     }
-    file = try GGUFFile(path: path)
+    self.file = file
     configuration = try ModelConfiguration(file: file)
     self.options = options
     if let context = options.contextLength {
@@ -72,7 +81,7 @@ public final class LanguageModel: Sendable {
     let tensors = file.tensors.map { [$0.byteCount] }
     try MemoryRequirement.check(
       MemoryRequirement.sum(tensors + [[session]]),
-      limit: options.memoryLimit ?? MemoryRequirement.physicalBytes, subject: path,
+      limit: options.memoryLimit ?? MemoryRequirement.physicalBytes, subject: file.path,
       remedy: "use a smaller model or type, or a shorter context")
     tokenizer = try Tokenizer(metadata: file.metadata)
     pool = options.threads.map { WorkerPool(threads: $0) } ?? WorkerPool.standard

@@ -50,7 +50,8 @@ extension Session {
         let values = logits + row * vocabulary
         addBias(of: head, to: values)
         if let cap = configuration.logitSoftCap {
-          VectorOperations.softCap(values, cap, count: vocabulary)
+          VectorOperations.softCap(
+            values, cap, count: vocabulary, instructionSet: instructionSet)
         }
       }
     }
@@ -70,7 +71,8 @@ extension Session {
         UnsafeRawBufferPointer(rebasing: embedding.bytes[start..<start + embedding.rowBytes]),
         into: UnsafeMutableBufferPointer(start: values, count: width))
       if configuration.embeddingScale != 1 {
-        VectorOperations.scale(values, configuration.embeddingScale, count: width)
+        VectorOperations.scale(
+          values, configuration.embeddingScale, count: width, instructionSet: instructionSet)
       }
     }
     let rotaries = configuration.slidingWindow == nil ? 1 : 2
@@ -103,12 +105,13 @@ extension Session {
     try cache.append(keys: buffers.keys.pointer, values: buffers.values.pointer, count: count)
     if rows.isEmpty { return }
     try Attention.run(
-      queries: buffers.queries.pointer + rows.lowerBound * queryLength, count: rows.count,
+      queries: buffers.queries.pointer + rows.lowerBound * queryLength,
+      heads: configuration.headCount, count: rows.count,
       firstPosition: batch.position + rows.lowerBound, cache: cache,
       options: AttentionOptions(
         scale: configuration.attentionScale, window: isLocal ? configuration.slidingWindow : nil,
         softCap: configuration.attentionSoftCap),
-      output: buffers.attention.pointer + rows.lowerBound * queryLength, workspace: workspace,
+      output: buffers.attention.pointer + rows.lowerBound * queryLength, workspace: attentionWorkspace,
       pool: model.pool)
     let width = configuration.embeddingLength
     try multiply(
@@ -135,9 +138,12 @@ extension Session {
         let output = buffers.hidden.pointer + row * hidden
         addBias(of: layer.gateUp, to: gate)
         switch configuration.activation {
-        case .silu: VectorOperations.siluMultiply(gate, gate + hidden, into: output, count: hidden)
+        case .silu:
+          VectorOperations.siluMultiply(
+            gate, gate + hidden, into: output, count: hidden, instructionSet: instructionSet)
         case .geluTanh:
-          VectorOperations.geluMultiply(gate, gate + hidden, into: output, count: hidden)
+          VectorOperations.geluMultiply(
+            gate, gate + hidden, into: output, count: hidden, instructionSet: instructionSet)
         }
       }
     }
@@ -151,6 +157,8 @@ extension Session {
   }
 
   // MARK: Work on rows
+
+  private var instructionSet: InstructionSet { model.options.instructionSet }
 
   /// Takes a row of the stacked projection apart, normalizes and rotates its queries and keys.
   private func splitAndRotate(_ row: Int, layer: DecoderWeights.Layer, isLocal: Bool) {
@@ -179,11 +187,11 @@ extension Session {
     VectorOperations.rotate(
       queries, heads: configuration.headCount, headDimension: head,
       rotaryDimension: rotary.dimension, cos: cosines, sin: sines,
-      style: configuration.rotaryStyle)
+      style: configuration.rotaryStyle, instructionSet: instructionSet)
     VectorOperations.rotate(
       keys, heads: configuration.keyValueHeadCount, headDimension: head,
       rotaryDimension: rotary.dimension, cos: cosines, sin: sines,
-      style: configuration.rotaryStyle)
+      style: configuration.rotaryStyle, instructionSet: instructionSet)
   }
 
   /// `normed = norm(stream)`.
@@ -193,7 +201,7 @@ extension Session {
       VectorOperations.rmsNorm(
         buffers.stream.pointer + row * width, weight: weight.pointer,
         epsilon: model.configuration.normEpsilon, into: buffers.normed.pointer + row * width,
-        count: width)
+        count: width, instructionSet: instructionSet)
     }
   }
 
@@ -201,7 +209,7 @@ extension Session {
   {
     VectorOperations.rmsNorm(
       values, weight: weight.pointer, epsilon: model.configuration.normEpsilon, into: values,
-      count: count)
+      count: count, instructionSet: instructionSet)
   }
 
   /// `stream += update`, the update normalized before where the architecture says so.
@@ -211,13 +219,14 @@ extension Session {
       let update = buffers.update.pointer + row * width
       addBias(of: layer, to: update)
       if let postNorm { normalize(update, width, postNorm) }
-      VectorOperations.add(update, into: buffers.stream.pointer + row * width, count: width)
+      VectorOperations.add(update, into: buffers.stream.pointer + row * width, count: width,
+        instructionSet: instructionSet)
     }
   }
 
   private func addBias(of layer: StackedLinear, to row: UnsafeMutablePointer<Float>) {
     guard let bias = layer.bias else { return }
-    VectorOperations.add(bias.pointer, into: row, count: bias.count)
+    VectorOperations.add(bias.pointer, into: row, count: bias.count, instructionSet: instructionSet)
   }
 
   private func multiply(

@@ -18,6 +18,7 @@ public final class Session {
 
   let caches: [KeyValueCache]
   let workspace = Workspace()
+  let attentionWorkspace: AttentionWorkspace
   let buffers: Buffers
   private var logitRows: FloatBuffer
 
@@ -79,9 +80,11 @@ public final class Session {
       caches.append(
         try KeyValueCache(
           type: keyValueType, keyValueHeads: configuration.keyValueHeadCount,
-          headDimension: configuration.headDimension, capacity: contextLength))
+          headDimension: configuration.headDimension, capacity: contextLength,
+          instructionSet: model.options.instructionSet))
     }
     self.caches = caches
+    attentionWorkspace = AttentionWorkspace(instructionSet: model.options.instructionSet)
     buffers = Buffers(configuration, rows: min(Self.batchTokens, contextLength))
     logitRows = FloatBuffer(count: configuration.vocabularySize)
   }
