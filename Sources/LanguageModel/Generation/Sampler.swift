@@ -141,10 +141,12 @@ public final class Sampler {
     guard options.repetitionPenalty != 1, !recent.isEmpty else { return logits }
     let copy = UnsafeMutableBufferPointer(rebasing: penalized[..<logits.count])
     _ = copy.update(from: logits)
-    for token in recent where token >= 0 && Int(token) < logits.count {
+    for index in 0..<recent.count {
+      let token = Int(recent[index])
+      guard token >= 0, token < logits.count else { continue }
       // From the original, so that a token that occurs twice is penalized once.
-      let value = logits[Int(token)]
-      copy[Int(token)] =
+      let value = logits[token]
+      copy[token] =
         value > 0 ? value / options.repetitionPenalty : value * options.repetitionPenalty
     }
     return UnsafeBufferPointer(copy)

@@ -149,8 +149,8 @@ public struct RotaryEmbedding: Sendable, Equatable {
   func fill(
     position: Int, cosines: UnsafeMutablePointer<Float>, sines: UnsafeMutablePointer<Float>
   ) {
-    for (pair, frequency) in frequencies.enumerated() {
-      let angle = Double(position) * frequency
+    for pair in 0..<frequencies.count {
+      let angle = Double(position) * frequencies[pair]
       cosines[pair] = Float(cos(angle) * magnitude)
       sines[pair] = Float(sin(angle) * magnitude)
     }

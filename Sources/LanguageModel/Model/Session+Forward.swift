@@ -63,8 +63,8 @@ extension Session {
     let configuration = model.configuration
     let width = configuration.embeddingLength
     let embedding = model.weights.embedding
-    for (row, token) in batch.tokens.enumerated() {
-      let start = Int(token) * embedding.rowBytes
+    for row in 0..<batch.tokens.count {
+      let start = Int(batch.tokens[row]) * embedding.rowBytes
       let values = buffers.stream.pointer + row * width
       try GGMLBlocks.dequantize(
         embedding.type,

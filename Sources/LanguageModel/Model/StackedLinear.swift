@@ -62,7 +62,9 @@ final class StackedLinear: Sendable {
     _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
     arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
   ) throws(QuantError) {
-    for block in blocks {
+    // By index: an unoptimized build allocates iterators, and a decode step must not, in tests either.
+    for index in 0..<blocks.count {
+      let block = blocks[index]
       try block.weights.multiply(
         x, count: count, into: y + block.firstRow, outputStride: rows, arithmetic: arithmetic,
         workspace: workspace, pool: pool)
