@@ -102,17 +102,8 @@ public final class KeyValueCache: @unchecked Sendable {
         remedy: "make the cache larger, or truncate it")
     }
     let width = keyValueHeads * headDimension
-    // A masked key counts with weight 0, and 0 · ∞ is not 0: only finite numbers may come in.
-    for (name, source) in [("keys", keys), ("values", values)] {
-      guard
-        VectorOperations.areWithin(
-          type.largestStorable, source, count: count * width, instructionSet: instructionSet)
-      else {
-        throw QuantError(
-          .invalidData, name, "not finite in \(type.rawValue) at positions from \(self.count) on",
-          remedy: type == .f16 ? "use an f32 cache" : "look for NaN or infinity in the weights")
-      }
-    }
+    try requireFinite("keys", keys, count * width)
+    try requireFinite("values", values, count * width)
     for head in 0..<keyValueHeads {
       let keyBase = self.keys(head: head)
       let valueBase = self.values(head: head)
@@ -131,6 +122,20 @@ public final class KeyValueCache: @unchecked Sendable {
       }
     }
     self.count += count
+  }
+
+  /// A masked key counts with weight 0, and 0 · ∞ is not 0: only finite numbers may come in.
+  private func requireFinite(
+    _ name: String, _ source: UnsafePointer<Float>, _ count: Int
+  ) throws(QuantError) {
+    guard
+      VectorOperations.areWithin(
+        type.largestStorable, source, count: count, instructionSet: instructionSet)
+    else {
+      throw QuantError(
+        .invalidData, name, "not finite in \(type.rawValue) at positions from \(self.count) on",
+        remedy: type == .f16 ? "use an f32 cache" : "look for NaN or infinity in the weights")
+    }
   }
 
   /// The same from buffers whose sizes say how many positions there are.
