@@ -126,7 +126,7 @@ extension PackedWeights {
           // A kernel of 16 rows takes its stride from the tile, so it needs a full one.
           var height = tallest
           while height > rows - done { height /= 2 }
-          arguments.x = UnsafePointer(codes + first * padded + 4 * done)
+          arguments.x = UnsafePointer(codes + first * padded + Int(kernels.pointee.step) * done)
           arguments.x_scale = UnsafePointer(scales + first * groups + done)
           arguments.x_sum = UnsafePointer(sums + first * groups + done)
           arguments.x_init = UnsafePointer(initials + 2 * first * groups + done)
