@@ -2,6 +2,7 @@
 #define CQUANTKERNELS_H
 // Not API: inner loops of QuantKernels. No allocation, no threads, no policy.
 #include "qk_isa.h"
+#include "qk_probe.h"
 
 // One pause of a spinning thread.
 static inline void qk_spin_hint(void) {
