@@ -29,7 +29,7 @@ let package = Package(
   ],
   targets: [
     // MARK: Public
-    .target(name: "DeviceModel", swiftSettings: swiftSettings),
+    .target(name: "DeviceModel", swiftSettings: swiftSettings + [.strictMemorySafety()]),
     .target(
       name: "QuantKernels", dependencies: ["DeviceModel", "CQuantKernels"],
       swiftSettings: swiftSettings),

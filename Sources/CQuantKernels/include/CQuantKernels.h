@@ -3,6 +3,7 @@
 // Not API: inner loops of QuantKernels. No allocation, no threads, no policy.
 #include "qk_isa.h"
 #include "qk_probe.h"
+#include "qk_matmul.h"
 
 // One pause of a spinning thread.
 static inline void qk_spin_hint(void) {

@@ -1,0 +1,213 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <string.h>
+
+#include "qk_matmul.h"
+
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+
+#define QK_NAME(stem) qk_##stem##__avx2
+#define QK_LEVEL QK_ISA_AVX2
+#define QK_MAX_HEIGHT 4 // 4 rows × 2 registers of accumulators, of 16
+
+typedef struct { __m256i half[2]; } va, vb;
+typedef struct { __m256 half[2]; } vf;
+#define LAYER static inline __attribute__((always_inline))
+#define HALVES _Pragma("clang loop unroll(full)") for (int h = 0; h < 2; h++)
+
+LAYER vb vb_load(const uint8_t *p) {
+  vb b;
+  HALVES b.half[h] = _mm256_loadu_si256((const __m256i *)(p + 32 * h));
+  return b;
+}
+LAYER void vb_store(uint8_t *p, vb b) { HALVES _mm256_storeu_si256((__m256i *)(p + 32 * h), b.half[h]); }
+LAYER vb vb_low4(vb b) {
+  HALVES b.half[h] = _mm256_and_si256(b.half[h], _mm256_set1_epi8(15));
+  return b;
+}
+LAYER vb vb_high4(vb b) {
+  HALVES b.half[h] = _mm256_and_si256(_mm256_srli_epi16(b.half[h], 4), _mm256_set1_epi8(15));
+  return b;
+}
+LAYER vb vb_merge(vb low, vb plane, int shift, int mask, int up) {
+  HALVES {
+    const __m256i field = _mm256_and_si256(_mm256_srli_epi16(plane.half[h], shift), _mm256_set1_epi8((char)mask));
+    low.half[h] = _mm256_or_si256(low.half[h], _mm256_slli_epi16(field, up));
+  }
+  return low;
+}
+LAYER va va_init(int32_t value) {
+  va a;
+  HALVES a.half[h] = _mm256_set1_epi32(value);
+  return a;
+}
+LAYER va va_zero(void) { return va_init(0); }
+// vpmaddubsw saturates pairs at 16 bits: 2 · 127 · 63 = 16002 fits for codes of up to 6 bits; 8-bit codes take
+// the two bytes of a pair apart and multiply 16-bit values.
+LAYER va va_dot(va acc, vb codes, const int8_t *x, int bits, int step) {
+  (void)step;
+  int32_t four;
+  memcpy(&four, x, 4);
+  const __m256i a = _mm256_set1_epi32(four);
+  HALVES {
+    if (bits < 8) {
+      const __m256i pairs = _mm256_maddubs_epi16(codes.half[h], a);
+      acc.half[h] = _mm256_add_epi32(acc.half[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    } else {
+      const __m256i even = _mm256_and_si256(codes.half[h], _mm256_set1_epi16(255));
+      const __m256i odd = _mm256_srli_epi16(codes.half[h], 8);
+      const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), a_odd = _mm256_srai_epi16(a, 8);
+      const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(even, a_even), _mm256_madd_epi16(odd, a_odd));
+      acc.half[h] = _mm256_add_epi32(acc.half[h], sum);
+    }
+  }
+  return acc;
+}
+LAYER vf va_finish(va acc, int bits) {
+  (void)bits;
+  vf v;
+  HALVES v.half[h] = _mm256_cvtepi32_ps(acc.half[h]);
+  return v;
+}
+LAYER vf vf_set1(float value) {
+  vf v;
+  HALVES v.half[h] = _mm256_set1_ps(value);
+  return v;
+}
+LAYER vf vf_zero(void) { return vf_set1(0); }
+LAYER vf vf_load(const float *p) {
+  vf v;
+  HALVES v.half[h] = _mm256_loadu_ps(p + 8 * h);
+  return v;
+}
+LAYER vf vf_load_half(const uint8_t *p) {
+  vf v;
+  HALVES v.half[h] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16 * h)));
+  return v;
+}
+LAYER vf vf_load_brain(const uint8_t *p) {
+  vf v;
+  HALVES {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 16 * h)));
+    v.half[h] = _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+  }
+  return v;
+}
+LAYER vf vf_load_u8(const uint8_t *p) {
+  vf v;
+  HALVES v.half[h] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8 * h))));
+  return v;
+}
+LAYER vf vf_load_s8(const uint8_t *p) {
+  vf v;
+  HALVES v.half[h] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8 * h))));
+  return v;
+}
+LAYER vf vf_from_codes(const uint8_t *step, int j) {
+  vf v;
+  HALVES {
+    const __m256i all = _mm256_loadu_si256((const __m256i *)(step + 32 * h));
+    v.half[h] = _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(all, 8 * j), _mm256_set1_epi32(255)));
+  }
+  return v;
+}
+LAYER void vf_store(float *p, vf v) { HALVES _mm256_storeu_ps(p + 8 * h, v.half[h]); }
+LAYER void vf_store_first(float *p, vf v, size_t count) {
+  float all[16];
+  vf_store(all, v);
+  memcpy(p, all, 4 * count);
+}
+LAYER vf vf_mul(vf a, vf b) {
+  HALVES a.half[h] = _mm256_mul_ps(a.half[h], b.half[h]);
+  return a;
+}
+LAYER vf vf_add(vf a, vf b) {
+  HALVES a.half[h] = _mm256_add_ps(a.half[h], b.half[h]);
+  return a;
+}
+LAYER vf vf_sub(vf a, vf b) {
+  HALVES a.half[h] = _mm256_sub_ps(a.half[h], b.half[h]);
+  return a;
+}
+LAYER vf vf_fma(vf a, vf b, vf c) {
+  HALVES a.half[h] = _mm256_fmadd_ps(a.half[h], b.half[h], c.half[h]);
+  return a;
+}
+LAYER vf vf_neg(vf a) {
+  HALVES a.half[h] = _mm256_xor_ps(a.half[h], _mm256_set1_ps(-0.0f));
+  return a;
+}
+
+// Sum of eight 32-bit lanes.
+LAYER int32_t total8(__m256i v) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+static void qk_quantize__avx2(const qk_quantize_args *a) {
+  for (size_t row = 0; row < a->rows; row++) {
+    const float *x = a->x + row * a->x_stride;
+    float sum = 0;
+    for (size_t group = 0; group < a->groups; group++) {
+      const size_t first = group * QK_GROUP;
+      const size_t real = a->columns > first ? a->columns - first : 0;
+      float padded[QK_GROUP];
+      const float *source = x + first;
+      if (real < QK_GROUP) {
+        memset(padded, 0, sizeof padded);
+        memcpy(padded, source, real * sizeof(float));
+        source = padded;
+      }
+      __m256 v[4];
+      __m256i top = _mm256_setzero_si256();
+      for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_loadu_ps(source + 8 * i);
+        top = _mm256_max_epu32(top, _mm256_and_si256(_mm256_castps_si256(v[i]), _mm256_set1_epi32(0x7fffffff)));
+      }
+      __m128i m = _mm_max_epu32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+      m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
+      m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1));
+      const uint32_t bits = (uint32_t)_mm_cvtsi128_si32(m);
+      float largest, scale, inverse;
+      memcpy(&largest, &bits, 4);
+      if (bits >= 0x7f800000u) {
+        scale = __builtin_nanf("");
+        inverse = 0;
+        for (int i = 0; i < 4; i++) v[i] = _mm256_setzero_ps();
+      } else if (largest < 0x1p-100f) {
+        scale = inverse = 0;
+      } else {
+        scale = largest / 127;
+        inverse = 127 / largest;
+      }
+      __m256i q[4];
+      for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
+      // Packs interleave 128-bit halves; the permutation puts the words of four codes back in order.
+      const __m256i packed = _mm256_permutevar8x32_epi32(
+          _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
+          _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+      int32_t words[8];
+      _mm256_storeu_si256((__m256i *)words, packed);
+      int8_t *out = a->codes + (group * 8 * a->rows + row) * 4;
+      for (int step = 0; step < 8; step++) memcpy(out + (size_t)step * 4 * a->rows, &words[step], 4);
+      const int32_t total0 = total8(_mm256_add_epi32(q[0], q[1])), total1 = total8(_mm256_add_epi32(q[2], q[3]));
+      const size_t at = group * a->rows + row;
+      a->scale[at] = scale;
+      if (a->halves) {
+        a->init[2 * group * a->rows + row] = -a->zero * total0;
+        a->init[(2 * group + 1) * a->rows + row] = -a->zero * total1;
+      } else {
+        a->init[at] = -a->zero * (total0 + total1);
+      }
+      const float part = scale * (float)(total0 + total1);
+      sum = group % a->subgroups == 0 ? part : sum + part;
+      if ((group + 1) % a->subgroups == 0) a->sum[group / a->subgroups * a->rows + row] = sum;
+    }
+  }
+}
+
+#include "bodies/qk_matmul.inc"
+
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,128 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "qk_matmul.h"
+
+// clang-format off
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+// clang-format on
+
+#define QK_NAME(stem) qk_##stem##__avx512vnni
+#define QK_LEVEL QK_ISA_AVX512VNNI
+#define QK_MAX_HEIGHT 16 // 16 accumulators and 16 other registers; vpdpbusd takes its activation from memory
+
+typedef __m512i vi, vb, va;
+typedef __m512 vf;
+#define LAYER static inline __attribute__((always_inline))
+
+LAYER vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+LAYER void vb_store(uint8_t *p, vb b) { _mm512_storeu_si512(p, b); }
+LAYER vb vb_low4(vb b) { return _mm512_and_si512(b, _mm512_set1_epi8(15)); }
+LAYER vb vb_high4(vb b) { return _mm512_and_si512(_mm512_srli_epi16(b, 4), _mm512_set1_epi8(15)); }
+LAYER vb vb_merge(vb low, vb plane, int shift, int mask, int up) {
+  const vb field = _mm512_and_si512(_mm512_srli_epi16(plane, shift), _mm512_set1_epi8((char)mask));
+  return _mm512_or_si512(low, _mm512_slli_epi16(field, up));
+}
+LAYER va va_zero(void) { return _mm512_setzero_si512(); }
+LAYER va va_init(int32_t value) { return _mm512_set1_epi32(value); }
+// Unsigned codes by signed activations: u8 × s8 sums of four cannot saturate a 32-bit lane (Intel SDM, VPDPBUSD).
+LAYER va va_dot(va acc, vb codes, const int8_t *x, int bits, int step) {
+  (void)bits, (void)step;
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(four));
+}
+LAYER vf va_finish(va acc, int bits) {
+  (void)bits;
+  return _mm512_cvtepi32_ps(acc);
+}
+LAYER vf vf_zero(void) { return _mm512_setzero_ps(); }
+LAYER vf vf_set1(float v) { return _mm512_set1_ps(v); }
+LAYER vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+LAYER vf vf_load_half(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+LAYER vf vf_load_brain(const uint8_t *p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+LAYER vf vf_load_u8(const uint8_t *p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+LAYER vf vf_load_s8(const uint8_t *p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+// Code j of each output's four.
+LAYER vf vf_from_codes(const uint8_t *step, int j) {
+  const __m512i all = _mm512_loadu_si512(step);
+  return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(all, (unsigned)(8 * j)), _mm512_set1_epi32(255)));
+}
+LAYER void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+LAYER void vf_store_first(float *p, vf v, size_t count) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), v);
+}
+LAYER vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+LAYER vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+LAYER vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+LAYER vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+LAYER vf vf_neg(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+
+static void qk_quantize__avx512vnni(const qk_quantize_args *a) {
+  for (size_t row = 0; row < a->rows; row++) {
+    const float *x = a->x + row * a->x_stride;
+    float sum = 0;
+    for (size_t group = 0; group < a->groups; group++) {
+      const size_t first = group * QK_GROUP;
+      const size_t real = a->columns > first ? a->columns - first : 0;
+      __m512 low, high;
+      if (real >= QK_GROUP) {
+        low = _mm512_loadu_ps(x + first);
+        high = _mm512_loadu_ps(x + first + 16);
+      } else {
+        const uint32_t mask = (1u << real) - 1;
+        low = _mm512_maskz_loadu_ps((__mmask16)mask, x + first);
+        high = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), x + first + 16);
+      }
+      // Magnitudes as integers order like the floats, with NaN above infinity.
+      const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+      const __m512i bits = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
+                                            _mm512_and_si512(_mm512_castps_si512(high), magnitude));
+      const uint32_t top = _mm512_reduce_max_epu32(bits);
+      float largest, scale, inverse;
+      __builtin_memcpy(&largest, &top, 4);
+      if (top >= 0x7f800000u) {
+        scale = __builtin_nanf("");
+        inverse = 0;
+        low = high = _mm512_setzero_ps();
+      } else if (largest < 0x1p-100f) {
+        scale = inverse = 0;
+      } else {
+        scale = largest / 127;
+        inverse = 127 / largest;
+      }
+      const __m512 factor = _mm512_set1_ps(inverse);
+      const __m512i a0 = _mm512_cvtps_epi32(_mm512_mul_ps(low, factor));
+      const __m512i a1 = _mm512_cvtps_epi32(_mm512_mul_ps(high, factor));
+      const __m256i bytes = _mm256_set_m128i(_mm512_cvtsepi32_epi8(a1), _mm512_cvtsepi32_epi8(a0));
+      int32_t words[8];
+      _mm256_storeu_si256((__m256i *)words, bytes);
+      int8_t *out = a->codes + (group * 8 * a->rows + row) * 4;
+      for (int step = 0; step < 8; step++) __builtin_memcpy(out + (size_t)step * 4 * a->rows, &words[step], 4);
+      const int32_t total0 = _mm512_reduce_add_epi32(a0), total1 = _mm512_reduce_add_epi32(a1);
+      const size_t at = group * a->rows + row;
+      a->scale[at] = scale;
+      if (a->halves) {
+        a->init[2 * group * a->rows + row] = -a->zero * total0;
+        a->init[(2 * group + 1) * a->rows + row] = -a->zero * total1;
+      } else {
+        a->init[at] = -a->zero * (total0 + total1);
+      }
+      const float part = scale * (float)(total0 + total1);
+      sum = group % a->subgroups == 0 ? part : sum + part;
+      if ((group + 1) % a->subgroups == 0) a->sum[group / a->subgroups * a->rows + row] = sum;
+    }
+  }
+}
+
+#include "bodies/qk_matmul.inc"
+
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,14 @@
+/// What is wrong with the numbers a layout or a fragment was asked to be made of.
+public struct LayoutError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The layout or fragment that was asked for.
+  public let subject: String
+  /// What is wrong, with the value found and the value wanted.
+  public let problem: String
+
+  public init(_ subject: String, _ problem: String) {
+    self.subject = subject
+    self.problem = problem
+  }
+
+  public var description: String { "\(subject): \(problem)" }
+}

@@ -1,0 +1,90 @@
+import QuantKernels
+
+/// A GGUF file, version 2 or 3, mapped into memory and checked.
+///
+/// The whole header is checked on opening: every length against the file, keys and tensor names for
+/// UTF-8 and repetition, tensors for their types, shapes, alignment and overlap. Tensor data is only
+/// located. Opening costs O(header) time and, beside the mapping, memory below four times the header.
+///
+/// Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+public final class GGUFFile: Sendable {
+  /// The version in the header, 2 or 3.
+  public let version: Int
+  public let metadata: GGUFMetadata
+  /// Tensors in the file's order.
+  public let tensors: [GGUFTensor]
+  /// What tensor offsets are a multiple of, in bytes.
+  public let alignment: Int
+  /// Where the tensor data begins, counted from the start of the file.
+  public let dataOffset: Int
+
+  private let file: MappedFile
+  /// Tensors by the bytes of their names.
+  private let sorted: [UInt32]
+
+  /// The path that was opened.
+  public var path: String { file.path }
+
+  /// Opens and checks the file at `path`.
+  ///
+  /// - Throws: `missingFile` and `outOfMemory` as ``MappedFile``; `unsupported` for version 1, a
+  ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is wrong.
+  public convenience init(path: String) throws(QuantError) {
+    try self.init(file: MappedFile(path: path))
+  }
+
+  /// Checks a file's image in memory, copied; `name` stands for the path in errors.
+  public convenience init(bytes: [UInt8], name: String) throws(QuantError) {
+    try self.init(file: bytes.withUnsafeBytes { MappedFile(copying: $0, name: name) })
+  }
+
+  init(file: MappedFile) throws(QuantError) {
+    var parser = try GGUFHeaderParser(file: file)
+    let offsets = try parser.metadata()
+    metadata = try GGUFMetadata(file: file, offsets: offsets)
+    let alignment = try parser.alignment(metadata)
+    let parsed = try parser.tensors(alignment: alignment)
+    let tensors = parsed.tensors
+    let sorted = (0..<UInt32(tensors.count)).sorted {
+      tensors[Int($0)].name.utf8.lexicographicallyPrecedes(tensors[Int($1)].name.utf8)
+    }
+    for (a, b) in zip(sorted, sorted.dropFirst())
+    where tensors[Int(a)].name.utf8.elementsEqual(tensors[Int(b)].name.utf8) {
+      throw parser.damaged("tensor name \(quoted(tensors[Int(a)].name)) appears twice")
+    }
+    self.file = file
+    self.sorted = sorted
+    self.tensors = tensors
+    self.alignment = alignment
+    version = parser.version
+    dataOffset = parsed.dataOffset
+  }
+
+  /// The tensor of that name, or nil. O(log tensors).
+  public func tensor(named name: String) -> GGUFTensor? {
+    var low = 0
+    var high = sorted.count
+    while low < high {
+      let middle = (low + high) / 2
+      let tensor = tensors[Int(sorted[middle])]
+      if tensor.name.utf8.elementsEqual(name.utf8) { return tensor }
+      if tensor.name.utf8.lexicographicallyPrecedes(name.utf8) {
+        low = middle + 1
+      } else {
+        high = middle
+      }
+    }
+    return nil
+  }
+
+  /// The bytes of one of this file's tensors; valid while this object lives.
+  ///
+  /// They begin on a multiple of ``alignment`` in the file, and so in memory up to the size of a page. A
+  /// tensor of another file gives what of its extent lies in this one.
+  public func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
+    let bytes = file.bytes
+    let start = min(tensor.offset, bytes.count)
+    let count = min(tensor.byteCount, bytes.count - start)
+    return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
+  }
+}

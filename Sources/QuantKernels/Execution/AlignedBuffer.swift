@@ -1,0 +1,52 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Zeroed memory of a fixed size, aligned to a cache line; large ones are asked to lie on huge pages,
+/// which spares a streaming kernel the page walks.
+package final class AlignedBuffer: @unchecked Sendable {
+  package let base: UnsafeMutableRawPointer
+  package let count: Int
+  private let mapped: Int
+
+  /// - Throws: ``QuantError`` (`outOfMemory`) when the system refuses.
+  package init(count: Int, for subject: String) throws(QuantError) {
+    self.count = count
+    let hugePage = 2 << 20
+    func refuse() -> QuantError {
+      QuantError(
+        .outOfMemory, subject, "the system refused \(count) bytes",
+        remedy: "close other programs or use a smaller model, context or batch")
+    }
+    guard count >= 0, count < Int.max / 2 else { throw refuse() }
+    if count >= hugePage {
+      mapped = count + hugePage
+      guard
+        let raw = mmap(nil, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0),
+        raw != MAP_FAILED
+      else { throw refuse() }
+      // The kernel backs aligned 2 MiB stretches with huge pages; the slack before them stays untouched.
+      let skip = (hugePage - Int(bitPattern: raw) % hugePage) % hugePage
+      base = raw + skip
+      slack = skip
+      #if os(Linux)
+        madvise(base, count, MADV_HUGEPAGE)
+      #endif
+    } else {
+      mapped = 0
+      slack = 0
+      var raw: UnsafeMutableRawPointer?
+      guard posix_memalign(&raw, 64, max(count, 64)) == 0, let raw else { throw refuse() }
+      memset(raw, 0, max(count, 64))
+      base = raw
+    }
+  }
+
+  private let slack: Int
+
+  deinit {
+    if mapped > 0 { munmap(base - slack, mapped) } else { free(base) }
+  }
+}
