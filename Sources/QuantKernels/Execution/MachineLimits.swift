@@ -53,7 +53,7 @@ public final class MachineLimits {
   private let pool: WorkerPool
   private let partBytes: Int
   private let parts: Int
-  private let memory: [Bool: AnonymousMemory]
+  private let memory: [Bool: AlignedBuffer]
 
   /// Maps the memory (twice `bytes`: ordinary and huge pages), fills it and ranks the read loops.
   ///
@@ -86,8 +86,10 @@ public final class MachineLimits {
         remedy: "ask for \(MachineLimits.standardBytes)")
     }
     memory = [
-      false: try AnonymousMemory(bytes: total.partialValue, hugePages: false),
-      true: try AnonymousMemory(bytes: total.partialValue, hugePages: true),
+      false: try AlignedBuffer(
+        count: total.partialValue, for: "memory to measure its bandwidth", hugePages: false),
+      true: try AlignedBuffer(
+        count: total.partialValue, for: "memory to measure its bandwidth", hugePages: true),
     ]
     for buffer in memory.values {
       let base = Slice(buffer.base)

@@ -45,6 +45,11 @@ enum Console {
     writeAll(Array("\r\u{1B}[K\(text)".utf8), to: STDERR_FILENO)
   }
 
+  /// A closing remark on standard error when that is a terminal.
+  static func status(_ line: String) {
+    if errorIsTerminal { writeError(line) }
+  }
+
   /// Removes the line of progress.
   static func clearProgress() {
     let shown = progressShown.withLock { shown in
@@ -52,6 +57,19 @@ enum Console {
       return shown
     }
     if shown { writeAll(Array("\r\u{1B}[K".utf8), to: STDERR_FILENO) }
+  }
+
+  /// All of standard input.
+  static func readStandardInput() -> [UInt8] {
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while !Interruption.isRequested {
+      let count = chunk.withUnsafeMutableBytes { read(STDIN_FILENO, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { break }
+      bytes += chunk[..<count]
+    }
+    return bytes
   }
 
   private static func writeAll(_ bytes: [UInt8], to descriptor: Int32) {
