@@ -137,7 +137,7 @@ typedef struct qk_quantize_args {
   int8_t *codes;
   float *scale;
   float *sum;
-  int32_t *init;
+  int32_t *initial;
 } qk_quantize_args;
 typedef void (*qk_quantize_kernel)(const qk_quantize_args *args);
 

@@ -175,10 +175,10 @@ static void qk_quantize__scalar(const qk_quantize_args *a) {
       const size_t at = group * a->rows + row;
       a->scale[at] = scale;
       if (a->halves) {
-        a->init[2 * group * a->rows + row] = -a->zero * total[0];
-        a->init[(2 * group + 1) * a->rows + row] = -a->zero * total[1];
+        a->initial[2 * group * a->rows + row] = -a->zero * total[0];
+        a->initial[(2 * group + 1) * a->rows + row] = -a->zero * total[1];
       } else {
-        a->init[at] = -a->zero * (total[0] + total[1]);
+        a->initial[at] = -a->zero * (total[0] + total[1]);
       }
       const float part = scale * (float)(total[0] + total[1]);
       sum = group % a->subgroups == 0 ? part : sum + part;

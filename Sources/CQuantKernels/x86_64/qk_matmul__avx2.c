@@ -195,10 +195,10 @@ static void qk_quantize__avx2(const qk_quantize_args *a) {
       const size_t at = group * a->rows + row;
       a->scale[at] = scale;
       if (a->halves) {
-        a->init[2 * group * a->rows + row] = -a->zero * total0;
-        a->init[(2 * group + 1) * a->rows + row] = -a->zero * total1;
+        a->initial[2 * group * a->rows + row] = -a->zero * total0;
+        a->initial[(2 * group + 1) * a->rows + row] = -a->zero * total1;
       } else {
-        a->init[at] = -a->zero * (total0 + total1);
+        a->initial[at] = -a->zero * (total0 + total1);
       }
       const float part = scale * (float)(total0 + total1);
       sum = group % a->subgroups == 0 ? part : sum + part;

@@ -53,8 +53,10 @@ extension PackedWeights {
     let y: UnsafeMutablePointer<Float>
     let stride: Int
 
-    var tiles: Int { (count + tileRows - 1) / tileRows }
-    func rows(ofTile tile: Int) -> Int { min(tileRows, count - tile * tileRows) }
+    var tiles: Int { (count + PackedWeights.tileRows - 1) / PackedWeights.tileRows }
+    func rows(ofTile tile: Int) -> Int {
+      min(PackedWeights.tileRows, count - tile * PackedWeights.tileRows)
+    }
   }
 
   /// Cuts the panels into parts: a few a worker so that a late one can be helped, and none without need, since each part
@@ -101,7 +103,7 @@ extension PackedWeights {
       arguments.codes = codes + first * padded
       arguments.scale = scales + first * groups
       arguments.sum = sums + first * groups
-      arguments.init = initials + 2 * first * groups
+      arguments.initial = initials + 2 * first * groups
       kernels.pointee.quantize(&arguments)
     }
     if tiles == 1 {
@@ -112,7 +114,9 @@ extension PackedWeights {
 
     /// Every tile against the panels that `arguments` names, by kernels of at most `tallest` rows.
     @inline(__always)
-    func products(_ arguments: inout qk_matmul_args, _ format: qk_format, tallest: Int) {
+    func products(
+      _ arguments: inout qk_matmul_args, _ format: qk_format, tallest: Int, output: UnsafeMutablePointer<Float>
+    ) {
       for tile in 0..<tiles {
         let first = tile * PackedWeights.tileRows
         let rows = target.rows(ofTile: tile)
@@ -127,12 +131,8 @@ extension PackedWeights {
           arguments.x_sum = UnsafePointer(sums + first * groups + done)
           arguments.x_init = UnsafePointer(initials + 2 * first * groups + done)
           arguments.x_float = UnsafePointer(scales)
-          let panelOffset = Int(arguments.y_stride)
-          _ = panelOffset
-          let saved = arguments.y
-          arguments.y = saved! + (first + done) * target.stride
+          arguments.y = output + (first + done) * target.stride
           qk_matmul_entry(kernels, format, height)(&arguments)
-          arguments.y = saved
           done += height
         }
       }
@@ -153,8 +153,8 @@ extension PackedWeights {
         arguments.subgroups = subgroups
         arguments.outputs = min(rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
         arguments.prefetch = target.count >= 8 ? 2048 : 0
-        arguments.y = target.y + first * PackedWeights.panelRows
-        products(&arguments, format, tallest: 16)
+        products(
+          &arguments, format, tallest: 16, output: target.y + first * PackedWeights.panelRows)
         return
       }
       let buffer = (scratch + worker * plainBytes).assumingMemoryBound(to: UInt8.self)
@@ -165,8 +165,8 @@ extension PackedWeights {
       for panel in first..<last {
         qk_unpack_entry(kernels, format)(weightBytes(panel: panel), blocks, subgroups, buffer)
         arguments.outputs = min(rows - panel * PackedWeights.panelRows, PackedWeights.panelRows)
-        arguments.y = target.y + panel * PackedWeights.panelRows
-        products(&arguments, plain, tallest: 8)
+        products(
+          &arguments, plain, tallest: 8, output: target.y + panel * PackedWeights.panelRows)
       }
     }
   }

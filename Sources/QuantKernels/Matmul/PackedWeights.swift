@@ -38,7 +38,7 @@ public final class PackedWeights: @unchecked Sendable {
   /// K rounded up to whole groups of 32.
   var paddedColumns: Int { blocks * subgroups * 32 }
 
-  static let panelRows = Int(QK_PANEL.rawValue)
+  static let panelRows = Int(QK_PANEL)
 
   /// The integer that codes are stored above, so that they are unsigned.
   var zero: Int32 {

@@ -40,7 +40,7 @@ public final class Workspace: @unchecked Sendable {
   /// Room for `elements` int8 activations with their group scales, sums and initial values.
   package func reserveActivations(_ elements: Int) throws(QuantError) {
     if elements <= capacity.activations { return }
-    let groups = elements / Int(QK_GROUP.rawValue)
+    let groups = elements / Int(QK_GROUP)
     codes = try buffer(0, elements).assumingMemoryBound(to: Int8.self)
     scales = try buffer(1, 4 * groups).assumingMemoryBound(to: Float.self)
     sums = try buffer(2, 4 * groups).assumingMemoryBound(to: Float.self)
