@@ -37,5 +37,5 @@ struct QuantKernelsTool: ParsableCommand {
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure this machine, a model, or one matrix product.",
-    subcommands: [BenchMachine.self])
+    subcommands: [BenchMachine.self, BenchMatmul.self])
 }
