@@ -24,7 +24,8 @@ func pack(
 ) throws -> PackedWeights {
   try bytes.withUnsafeBytes {
     try PackedWeights(
-      type: type, parts: [(bytes: $0, rows: rows)], columns: columns, name: "test", instructionSet: isa)
+      type: type, parts: [(bytes: $0, rows: rows)], columns: columns, name: "test",
+      instructionSet: isa)
   }
 }
 
@@ -52,7 +53,8 @@ struct PackedWeightsTests {
         x: x, w: weights, count: count, rows: rows, columns: columns, quantized: false)
       #expect(
         exact.mismatch(
-          try product(packed, x, count: count, arithmetic: .exact), roundings: Double(columns)) == nil)
+          try product(packed, x, count: count, arithmetic: .exact), roundings: Double(columns))
+          == nil)
     }
   }
 
@@ -69,7 +71,8 @@ struct PackedWeightsTests {
       for arithmetic in Arithmetic.allCases {
         #expect(
           try product(scalar, x, count: count, arithmetic: arithmetic)
-            == product(vector, x, count: count, arithmetic: arithmetic), "\(count) rows, \(arithmetic)")
+            == product(vector, x, count: count, arithmetic: arithmetic),
+          "\(count) rows, \(arithmetic)")
       }
     }
   }
@@ -83,7 +86,8 @@ struct PackedWeightsTests {
     let weights = try GGMLBlocks.dequantize(.q4_1, bytes)
     let x = random.normals(count * columns)
     let found = try product(
-      pack(.q4_1, bytes, rows: rows, columns: columns, isa: isa), x, count: count, arithmetic: .exact)
+      pack(.q4_1, bytes, rows: rows, columns: columns, isa: isa), x, count: count,
+      arithmetic: .exact)
     for i in 0..<count {
       for n in 0..<rows {
         var sum: Float = 0
@@ -141,20 +145,26 @@ struct PackedWeightsTests {
       let floats = (0..<groups).map { _ in Float.random(in: -0.1..<0.1, using: &random) }
       let zeros = (0..<groups).map { _ in UInt8.random(in: 0...16, using: &random) }
       for scales in [halves, floats] {
-        for offsets in [Int4Matrix.Offsets.symmetric, .zeroPoints(zeros), .minimums(floats), .minimums(halves)] {
+        for offsets in [
+          Int4Matrix.Offsets.symmetric, .zeroPoints(zeros), .minimums(floats), .minimums(halves),
+        ] {
           let matrix = try Int4Matrix(
-            rows: rows, columns: columns, groupSize: groupSize, codes: codes, scales: scales, offsets: offsets)
+            rows: rows, columns: columns, groupSize: groupSize, codes: codes, scales: scales,
+            offsets: offsets)
           let packed = try PackedWeights(matrix, instructionSet: isa)
           let w = (0..<rows).flatMap { row in (0..<columns).map { matrix[row, $0] } }
           let x = random.normals(count * columns)
-          let fast = ReferenceProduct(x: x, w: w, count: count, rows: rows, columns: columns, quantized: true)
+          let fast = ReferenceProduct(
+            x: x, w: w, count: count, rows: rows, columns: columns, quantized: true)
           let found = try product(packed, x, count: count)
           // Codes are unsigned inside, so a group's terms reach 16 / 1 of the largest weight.
           #expect(fast.mismatch(found, roundings: 64 * Double((columns + 31) / 32 * 5)) == nil)
-          let exact = ReferenceProduct(x: x, w: w, count: count, rows: rows, columns: columns, quantized: false)
+          let exact = ReferenceProduct(
+            x: x, w: w, count: count, rows: rows, columns: columns, quantized: false)
           #expect(
             exact.mismatch(
-              try product(packed, x, count: count, arithmetic: .exact), roundings: Double(columns)) == nil)
+              try product(packed, x, count: count, arithmetic: .exact), roundings: Double(columns))
+              == nil)
           for row in [0, 7] {
             #expect(
               try product(packed, Array(x[row * columns..<(row + 1) * columns]), count: 1)
@@ -177,12 +187,14 @@ struct PackedWeightsTests {
     }
     let codes = weights.enumerated().map { UInt8($0.element / scales[$0.offset / 32] + 8) }
     let canonical = try Int4Matrix(
-      rows: rows, columns: columns, groupSize: 32, codes: codes, scales: scales, offsets: .symmetric)
+      rows: rows, columns: columns, groupSize: 32, codes: codes, scales: scales, offsets: .symmetric
+    )
     let general = try PackedWeights(canonical)
     #expect(direct.byteCount == general.byteCount)
     #expect(
       UnsafeRawBufferPointer(start: direct.storage.base, count: direct.byteCount)
-        .elementsEqual(UnsafeRawBufferPointer(start: general.storage.base, count: general.byteCount)))
+        .elementsEqual(
+          UnsafeRawBufferPointer(start: general.storage.base, count: general.byteCount)))
   }
 
   @Test func actOrderGathersTheInput() throws {
@@ -192,10 +204,13 @@ struct PackedWeightsTests {
     let scales = [Float](repeating: 0.125, count: rows * 2)
     let permutation = (0..<Int32(columns)).shuffled(using: &random)
     let plain = try PackedWeights(
-      Int4Matrix(rows: rows, columns: columns, groupSize: 32, codes: codes, scales: scales, offsets: .symmetric))
+      Int4Matrix(
+        rows: rows, columns: columns, groupSize: 32, codes: codes, scales: scales,
+        offsets: .symmetric))
     let ordered = try PackedWeights(
       Int4Matrix(
-        rows: rows, columns: columns, groupSize: 32, codes: codes, scales: scales, offsets: .symmetric,
+        rows: rows, columns: columns, groupSize: 32, codes: codes, scales: scales,
+        offsets: .symmetric,
         inputPermutation: permutation))
     let x = random.normals(2 * columns)
     let gathered = (0..<2).flatMap { row in permutation.map { x[row * columns + Int($0)] } }
@@ -212,8 +227,10 @@ struct PackedWeightsTests {
         x[40] = bad
         #expect(try product(packed, x, count: 1).allSatisfy(\.isNaN))
       }
-      #expect(try product(packed, [Float](repeating: 0, count: 64), count: 1).allSatisfy { $0 == 0 })
-      #expect(try product(packed, [Float](repeating: 1e-40, count: 64), count: 1).allSatisfy { $0 == 0 })
+      #expect(
+        try product(packed, [Float](repeating: 0, count: 64), count: 1).allSatisfy { $0 == 0 })
+      #expect(
+        try product(packed, [Float](repeating: 1e-40, count: 64), count: 1).allSatisfy { $0 == 0 })
     }
   }
 

@@ -17,7 +17,8 @@ public func randomBlocks(
     for _ in 0..<count { bytes.append(.random(in: 0...255, using: &random)) }
   }
   for _ in 0..<blocks {
-    let scale = Float.random(in: 0.005..<0.02, using: &random) * (Bool.random(using: &random) ? 1 : -1)
+    let scale =
+      Float.random(in: 0.005..<0.02, using: &random) * (Bool.random(using: &random) ? 1 : -1)
     let minimum = Float.random(in: -0.2..<0.2, using: &random)
     switch type {
     case .f32:

@@ -19,7 +19,8 @@ public struct ReferenceProduct {
           let group = first..<min(first + 32, columns)
           let largest = group.map { abs(x[i * columns + $0]) }.max() ?? 0
           for k in group {
-            let code = largest == 0 ? 0 : (x[i * columns + k] * (127 / largest)).rounded(.toNearestOrEven)
+            let code =
+              largest == 0 ? 0 : (x[i * columns + k] * (127 / largest)).rounded(.toNearestOrEven)
             row[k] = Double(code) * Double(largest / 127)
           }
         }

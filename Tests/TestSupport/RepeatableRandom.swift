@@ -14,6 +14,8 @@ public struct RepeatableRandom: RandomNumberGenerator, Sendable {
 
   /// `count` values of a normal distribution (mean 0, variance 1), by the sum of twelve uniforms.
   public mutating func normals(_ count: Int) -> [Float] {
-    (0..<count).map { _ in (0..<12).reduce(Float(-6)) { sum, _ in sum + .random(in: 0..<1, using: &self) } }
+    (0..<count).map { _ in
+      (0..<12).reduce(Float(-6)) { sum, _ in sum + .random(in: 0..<1, using: &self) }
+    }
   }
 }

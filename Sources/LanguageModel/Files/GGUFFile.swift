@@ -19,8 +19,7 @@ public final class GGUFFile: Sendable {
   public let dataOffset: Int
 
   private let file: MappedFile
-  /// Tensors by the bytes of their names.
-  private let sorted: [UInt32]
+  private let index: NameIndex
 
   /// The path that was opened.
   public var path: String { file.path }
@@ -38,22 +37,18 @@ public final class GGUFFile: Sendable {
     try self.init(file: bytes.withUnsafeBytes { MappedFile(copying: $0, name: name) })
   }
 
-  init(file: MappedFile) throws(QuantError) {
+  /// Checks what is mapped already.
+  package init(file: MappedFile) throws(QuantError) {
     var parser = try GGUFHeaderParser(file: file)
     let offsets = try parser.metadata()
     metadata = try GGUFMetadata(file: file, offsets: offsets)
     let alignment = try parser.alignment(metadata)
     let parsed = try parser.tensors(alignment: alignment)
     let tensors = parsed.tensors
-    let sorted = (0..<UInt32(tensors.count)).sorted {
-      tensors[Int($0)].name.utf8.lexicographicallyPrecedes(tensors[Int($1)].name.utf8)
-    }
-    for (a, b) in zip(sorted, sorted.dropFirst())
-    where tensors[Int(a)].name.utf8.elementsEqual(tensors[Int(b)].name.utf8) {
-      throw parser.damaged("tensor name \(quoted(tensors[Int(a)].name)) appears twice")
+    index = try NameIndex(tensors.count, name: { tensors[$0].name }) { name throws(QuantError) in
+      throw parser.damaged("tensor name \(quoted(name)) appears twice")
     }
     self.file = file
-    self.sorted = sorted
     self.tensors = tensors
     self.alignment = alignment
     version = parser.version
@@ -62,19 +57,7 @@ public final class GGUFFile: Sendable {
 
   /// The tensor of that name, or nil. O(log tensors).
   public func tensor(named name: String) -> GGUFTensor? {
-    var low = 0
-    var high = sorted.count
-    while low < high {
-      let middle = (low + high) / 2
-      let tensor = tensors[Int(sorted[middle])]
-      if tensor.name.utf8.elementsEqual(name.utf8) { return tensor }
-      if tensor.name.utf8.lexicographicallyPrecedes(name.utf8) {
-        low = middle + 1
-      } else {
-        high = middle
-      }
-    }
-    return nil
+    index.find(name) { tensors[$0].name }.map { tensors[$0] }
   }
 
   /// The bytes of one of this file's tensors; valid while this object lives.

@@ -48,10 +48,12 @@ public struct Int4Matrix: Sendable, Equatable {
     let where_ = "Int4Matrix \(rows)×\(columns)"
     guard rows > 0, columns > 0, !rows.multipliedReportingOverflow(by: columns).overflow else {
       throw QuantError(
-        .invalidArgument, where_, "rows and columns must be positive and their product must fit an Int",
+        .invalidArgument, where_,
+        "rows and columns must be positive and their product must fit an Int",
         remedy: "pass the shape outFeatures × inFeatures of the layer")
     }
-    guard groupSize > 0, columns % groupSize == 0, groupSize % 32 == 0 || groupSize == columns else {
+    guard groupSize > 0, columns % groupSize == 0, groupSize % 32 == 0 || groupSize == columns
+    else {
       throw QuantError(
         .invalidArgument, where_,
         "group size \(groupSize) must be a multiple of 32 that divides \(columns), or \(columns) itself",

@@ -28,7 +28,9 @@ struct BlockPacker: Sendable {
   // MARK: Pieces
 
   @inline(__always)
-  private func half(_ at: UnsafeRawPointer) -> UInt16 { UInt16(littleEndian: at.loadUnaligned(as: UInt16.self)) }
+  private func half(_ at: UnsafeRawPointer) -> UInt16 {
+    UInt16(littleEndian: at.loadUnaligned(as: UInt16.self))
+  }
 
   /// Stores a binary16 into a head and tells whether it is finite.
   @inline(__always)
@@ -40,18 +42,24 @@ struct BlockPacker: Sendable {
 
   /// ORs a 4-bit code into its nibble of a group's 256 bytes.
   @inline(__always)
-  private func put(nibble code: UInt8, _ lane: Int, _ column: Int, _ group: UnsafeMutablePointer<UInt8>) {
+  private func put(
+    nibble code: UInt8, _ lane: Int, _ column: Int, _ group: UnsafeMutablePointer<UInt8>
+  ) {
     let bit = nibbles.rows[lane] &+ nibbles.columns[column]
     group[bit >> 3] |= code << UInt8(truncatingIfNeeded: bit & 7)
   }
 
   /// Where an 8-bit code stands in a group's eight steps, and with it the step and the byte in the step.
   @inline(__always)
-  private func byteIndex(_ lane: Int, _ column: Int) -> Int { (bytes.rows[lane] &+ bytes.columns[column]) >> 3 }
+  private func byteIndex(_ lane: Int, _ column: Int) -> Int {
+    (bytes.rows[lane] &+ bytes.columns[column]) >> 3
+  }
 
   // MARK: Formats
 
-  private func packDense(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer) -> Bool {
+  private func packDense(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer)
+    -> Bool
+  {
     var finite = true
     let lanes = PackedWeights.panelRows
     for k in 0..<columns {
@@ -70,7 +78,9 @@ struct BlockPacker: Sendable {
   }
 
   /// The 32-element types: one block is one group.
-  private func packSmall(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer) -> Bool {
+  private func packSmall(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer)
+    -> Bool
+  {
     let head = qk_head_bytes(format)
     let stride = qk_block_bytes(format, 1)
     var finite = true
@@ -88,7 +98,8 @@ struct BlockPacker: Sendable {
           put(nibble: packed[j] >> 4, lane, j + 16, codes)
         }
       case .q5_0, .q5_1:
-        let high = UInt32(littleEndian: (source + (type == .q5_0 ? 2 : 4)).loadUnaligned(as: UInt32.self))
+        let high = UInt32(
+          littleEndian: (source + (type == .q5_0 ? 2 : 4)).loadUnaligned(as: UInt32.self))
         let packed = (source + (type == .q5_0 ? 6 : 8)).assumingMemoryBound(to: UInt8.self)
         // Q5_0 is centred on 16, and an int8 code on 128.
         let bias: UInt8 = type == .q5_0 ? 128 - 16 : 0
@@ -107,7 +118,9 @@ struct BlockPacker: Sendable {
   }
 
   /// Q4_K and Q5_K: d, dmin, 12 bytes of 6-bit scales and minimums, [32 bytes of fifth bits,] 128 bytes of nibbles.
-  private func packQ4K(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer) -> Bool {
+  private func packQ4K(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer)
+    -> Bool
+  {
     let head = qk_head_bytes(format)
     let stride = qk_block_bytes(format, 8)
     let groupBytes = qk_subgroup_bytes(format)
@@ -148,7 +161,9 @@ struct BlockPacker: Sendable {
   }
 
   /// Q6_K: 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales, d.
-  private func packQ6K(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer) -> Bool {
+  private func packQ6K(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer)
+    -> Bool
+  {
     let head = qk_head_bytes(format)
     let stride = qk_block_bytes(format, 8)
     let groupBytes = qk_subgroup_bytes(format)

@@ -115,7 +115,8 @@ extension PackedWeights {
     /// Every tile against the panels that `arguments` names, by kernels of at most `tallest` rows.
     @inline(__always)
     func products(
-      _ arguments: inout qk_matmul_args, _ format: qk_format, tallest: Int, output: UnsafeMutablePointer<Float>
+      _ arguments: inout qk_matmul_args, _ format: qk_format, tallest: Int,
+      output: UnsafeMutablePointer<Float>
     ) {
       for tile in 0..<tiles {
         let first = tile * PackedWeights.tileRows
@@ -151,7 +152,8 @@ extension PackedWeights {
         arguments.panels = last - first
         arguments.blocks = blocks
         arguments.subgroups = subgroups
-        arguments.outputs = min(rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
+        arguments.outputs = min(
+          rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
         arguments.prefetch = target.count >= 8 ? 2048 : 0
         products(
           &arguments, format, tallest: 16, output: target.y + first * PackedWeights.panelRows)
@@ -206,7 +208,8 @@ extension PackedWeights {
         arguments.panels = last - first
         arguments.blocks = blocks
         arguments.subgroups = subgroups
-        arguments.outputs = min(rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
+        arguments.outputs = min(
+          rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
         // Dense kernels read neither; a height that is split steps them all the same.
         arguments.x = UnsafeRawPointer(x).assumingMemoryBound(to: Int8.self)
         arguments.x_scale = x
@@ -221,7 +224,8 @@ extension PackedWeights {
             var height = 16
             while height > tileRows - done { height /= 2 }
             arguments.x_float = x + firstRow * padded + done
-            arguments.y = target.y + (firstRow + done) * target.stride + first * PackedWeights.panelRows
+            arguments.y =
+              target.y + (firstRow + done) * target.stride + first * PackedWeights.panelRows
             qk_matmul_entry(kernels, format, height)(&arguments)
             done += height
           }
@@ -238,7 +242,8 @@ extension PackedWeights {
     try workspace.reservePanels(4 * (pieceFloats + sumFloats) * pool.threads)
     let scratch = workspace.panels
     pool.run(parts: parts) { part, worker in
-      let piece = (scratch + worker * 4 * (pieceFloats + sumFloats)).assumingMemoryBound(to: Float.self)
+      let piece = (scratch + worker * 4 * (pieceFloats + sumFloats)).assumingMemoryBound(
+        to: Float.self)
       let sums = piece + pieceFloats
       var arguments = qk_float_args()
       arguments.weights = UnsafePointer(piece)

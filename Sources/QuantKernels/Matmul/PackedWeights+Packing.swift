@@ -22,7 +22,8 @@ struct PanelTile {
 
   init(fragment: Fragment, elementBits: Int) throws(QuantError) {
     let layout = try InterleavedLayout.panels(
-      rows: PackedWeights.panelRows, columns: 32, fragment: fragment, elementBits: elementBits, groupSize: 32)
+      rows: PackedWeights.panelRows, columns: 32, fragment: fragment, elementBits: elementBits,
+      groupSize: 32)
     rows = layout.rowOffsets()
     columns = layout.columnOffsets()
   }
@@ -45,17 +46,20 @@ extension PackedWeights {
     let subject = "weights \(name)"
     guard columns > 0, let rowBytes = type.rowBytes(columns: columns) else {
       throw QuantError(
-        .invalidData, subject, "\(columns) columns are no multiple of the \(type.blockElements) of a \(type.name) block",
+        .invalidData, subject,
+        "\(columns) columns are no multiple of the \(type.blockElements) of a \(type.name) block",
         remedy: "convert the file again; it is damaged or was written for another type")
     }
     var rows = 0
     for part in parts {
       let (total, overflow) = rows.addingReportingOverflow(part.rows)
-      guard part.rows > 0, !overflow, part.rows.multipliedReportingOverflow(by: rowBytes).partialValue == part.bytes.count,
+      guard part.rows > 0, !overflow,
+        part.rows.multipliedReportingOverflow(by: rowBytes).partialValue == part.bytes.count,
         !part.rows.multipliedReportingOverflow(by: rowBytes).overflow
       else {
         throw QuantError(
-          .invalidData, subject, "\(part.bytes.count) bytes where \(part.rows) rows of \(rowBytes) belong",
+          .invalidData, subject,
+          "\(part.bytes.count) bytes where \(part.rows) rows of \(rowBytes) belong",
           remedy: "pass whole rows in \(type.name) blocks")
       }
       rows = total
@@ -124,13 +128,16 @@ extension PackedWeights {
     }
     let subgroups = (matrix.groupSize + 31) / 32
     try self.init(
-      rows: matrix.rows, columns: matrix.columns, typeName: "INT4", format: format, blocks: matrix.groups,
-      subgroups: subgroups, instructionSet: instructionSet, inputPermutation: matrix.inputPermutation, name: name)
+      rows: matrix.rows, columns: matrix.columns, typeName: "INT4", format: format,
+      blocks: matrix.groups,
+      subgroups: subgroups, instructionSet: instructionSet,
+      inputPermutation: matrix.inputPermutation, name: name)
 
     // The layout's gap behind a block's codes is the head of the next block; the first head stands before everything.
     let head = qk_head_bytes(format)
     let layout = try InterleavedLayout.panels(
-      rows: matrix.rows, columns: matrix.columns, fragment: instructionSet.weightFragment, elementBits: 4,
+      rows: matrix.rows, columns: matrix.columns, fragment: instructionSet.weightFragment,
+      elementBits: 4,
       groupSize: matrix.groupSize, blockTrailerBytes: head)
     let rowOffsets = layout.rowOffsets()
     let columnOffsets = layout.columnOffsets()
@@ -160,11 +167,13 @@ extension PackedWeights {
         case .symmetric: break
         case .zeroPoints(let zeros):
           at.storeBytes(
-            of: zeros[row * groups + group], toByteOffset: (halves ? 32 : 64) + lane, as: UInt8.self)
+            of: zeros[row * groups + group], toByteOffset: (halves ? 32 : 64) + lane, as: UInt8.self
+          )
         case .minimums(let minimums):
           let minimum = minimums[row * groups + group]
           if format == QK_INT4_HM {
-            at.storeBytes(of: HalfPrecision.half(minimum), toByteOffset: 32 + 2 * lane, as: UInt16.self)
+            at.storeBytes(
+              of: HalfPrecision.half(minimum), toByteOffset: 32 + 2 * lane, as: UInt16.self)
           } else {
             at.storeBytes(of: minimum, toByteOffset: 64 + 4 * lane, as: Float.self)
           }
