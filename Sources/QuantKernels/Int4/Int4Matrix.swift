@@ -45,39 +45,40 @@ public struct Int4Matrix: Sendable, Equatable {
     rows: Int, columns: Int, groupSize: Int, codes: [UInt8], scales: [Float], offsets: Offsets,
     inputPermutation: [Int32]? = nil
   ) throws(QuantError) {
-    let where_ = "Int4Matrix \(rows)×\(columns)"
+    let subject = "Int4Matrix \(rows)×\(columns)"
     guard rows > 0, columns > 0, !rows.multipliedReportingOverflow(by: columns).overflow else {
       throw QuantError(
-        .invalidArgument, where_,
+        .invalidArgument, subject,
         "rows and columns must be positive and their product must fit an Int",
         remedy: "pass the shape outFeatures × inFeatures of the layer")
     }
     guard groupSize > 0, columns % groupSize == 0, groupSize % 32 == 0 || groupSize == columns
     else {
       throw QuantError(
-        .invalidArgument, where_,
+        .invalidArgument, subject,
         "group size \(groupSize) must be a multiple of 32 that divides \(columns), or \(columns) itself",
-        remedy: "quantise again with such a group size")
+        remedy: "quantize again with such a group size")
     }
     let groups = rows * (columns / groupSize)
     guard codes.count == rows * columns else {
       throw QuantError(
-        .invalidArgument, where_, "\(codes.count) codes where \(rows * columns) belong",
+        .invalidArgument, subject, "\(codes.count) codes where \(rows * columns) belong",
         remedy: "pass one byte an element, row-major")
     }
     guard scales.count == groups else {
       throw QuantError(
-        .invalidArgument, where_, "\(scales.count) scales where \(groups) belong",
+        .invalidArgument, subject, "\(scales.count) scales where \(groups) belong",
         remedy: "pass one scale for each row and group of \(groupSize) columns")
     }
     if let bad = codes.firstIndex(where: { $0 > 15 }) {
       throw QuantError(
-        .invalidData, where_, "code \(codes[bad]) at row \(bad / columns), column \(bad % columns)",
+        .invalidData, subject,
+        "code \(codes[bad]) at row \(bad / columns), column \(bad % columns)",
         remedy: "codes are 0…15")
     }
     if let bad = scales.firstIndex(where: { !$0.isFinite }) {
       throw QuantError(
-        .invalidData, where_, "scale \(scales[bad]) of group \(bad)",
+        .invalidData, subject, "scale \(scales[bad]) of group \(bad)",
         remedy: "the weights hold NaN or infinity; export them again")
     }
     switch offsets {
@@ -85,23 +86,23 @@ public struct Int4Matrix: Sendable, Equatable {
     case .zeroPoints(let zeros):
       guard zeros.count == groups else {
         throw QuantError(
-          .invalidArgument, where_, "\(zeros.count) zero points where \(groups) belong",
+          .invalidArgument, subject, "\(zeros.count) zero points where \(groups) belong",
           remedy: "pass one zero point for each row and group")
       }
       if let bad = zeros.firstIndex(where: { $0 > 16 }) {
         throw QuantError(
-          .invalidData, where_, "zero point \(zeros[bad]) of group \(bad)",
+          .invalidData, subject, "zero point \(zeros[bad]) of group \(bad)",
           remedy: "zero points are 0…16")
       }
     case .minimums(let minimums):
       guard minimums.count == groups else {
         throw QuantError(
-          .invalidArgument, where_, "\(minimums.count) minimums where \(groups) belong",
+          .invalidArgument, subject, "\(minimums.count) minimums where \(groups) belong",
           remedy: "pass one minimum for each row and group")
       }
       if let bad = minimums.firstIndex(where: { !$0.isFinite }) {
         throw QuantError(
-          .invalidData, where_, "minimum \(minimums[bad]) of group \(bad)",
+          .invalidData, subject, "minimum \(minimums[bad]) of group \(bad)",
           remedy: "the weights hold NaN or infinity; export them again")
       }
     }
@@ -110,14 +111,14 @@ public struct Int4Matrix: Sendable, Equatable {
       for index in permutation {
         guard index >= 0, index < columns, !seen[Int(index)] else {
           throw QuantError(
-            .invalidData, where_, "inputPermutation repeats or exceeds index \(index)",
+            .invalidData, subject, "inputPermutation repeats or exceeds index \(index)",
             remedy: "pass a permutation of 0..<\(columns)")
         }
         seen[Int(index)] = true
       }
       guard permutation.count == columns else {
         throw QuantError(
-          .invalidArgument, where_, "inputPermutation has \(permutation.count) entries",
+          .invalidArgument, subject, "inputPermutation has \(permutation.count) entries",
           remedy: "pass one entry a column")
       }
     }

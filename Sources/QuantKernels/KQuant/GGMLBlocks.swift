@@ -100,7 +100,7 @@ public enum GGMLBlocks {
 
   // MARK: One block each; callers guarantee blockBytes readable and blockElements writable
 
-  private static func half(_ block: UnsafeRawPointer, _ offset: Int) -> Float {
+  static func half(_ block: UnsafeRawPointer, _ offset: Int) -> Float {
     HalfPrecision.float(
       fromHalf: UInt16(littleEndian: block.loadUnaligned(fromByteOffset: offset, as: UInt16.self)))
   }

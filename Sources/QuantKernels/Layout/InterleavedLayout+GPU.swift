@@ -119,6 +119,40 @@ extension InterleavedLayout {
       ])
   }
 
+  /// Marlin's scales: half floats `[K/G, N]`, permuted so that a thread's columns are neighbors:
+  /// within 64 columns by n mod 8, then n div 8; with one group for all of K within 32 columns as
+  /// the accumulators lie.
+  ///
+  /// - Throws: ``QuantError`` unless N is a multiple of 64.
+  public static func marlinScales(rows: Int, groups: Int) throws(QuantError) -> InterleavedLayout {
+    guard rows > 0, rows % 64 == 0 else {
+      throw QuantError(
+        .invalidArgument, "Marlin scales", "\(rows) outputs; Marlin needs a multiple of 64",
+        remedy: "pad the layer")
+    }
+    let order: [StorageStep] =
+      groups == 1
+      ? [
+        .outputTile(2), .outputTile(4, above: 8), .outputTile(4, above: 2), .outputRest(above: 32),
+      ]
+      : [.outputTile(8, above: 8), .outputTile(8), .outputRest(above: 64)]
+    return try InterleavedLayout(
+      rows: rows, columns: groups, fragment: .scalar, elementBits: 16,
+      order: order + [.inputRest(above: 1)])
+  }
+
+  /// Output after output for one input, then the next: `[K, N]` row-major, the order of plain
+  /// scales `[K/G, N]`.
+  ///
+  /// - Throws: ``QuantError`` when a size is not positive or overflows.
+  public static func columnMajor(
+    rows: Int, columns: Int, elementBits: Int
+  ) throws(QuantError) -> InterleavedLayout {
+    try InterleavedLayout(
+      rows: rows, columns: columns, fragment: .scalar, elementBits: elementBits,
+      order: [.outputRest(above: 1), .inputRest(above: 1)])
+  }
+
   /// AWQ's order, int32 `[K, N/8]`: word c of row k holds columns 8c + 0,2,4,6,1,3,5,7 in nibbles
   /// 0…7, so that two masks and a shift by 8 peel off pairs of neighbors. Zero points use it too,
   /// with groups for inputs.

@@ -26,8 +26,7 @@ import Testing
   func equalsClosedForm(outputs: Int, inputs: Int) throws {
     let layout = try InterleavedLayout.quick(rows: outputs, columns: inputs, padding: .extended)
     #expect(layout.byteCount == outputs * inputs / 2)
-    // Every column's offset against every 37th row and all rows of column 0 would do, as rows and
-    // columns add; but that is a property of the layout, so sample both axes independently instead.
+    // Every weight of small matrices, a grid of strides prime to the tiles in the large ones.
     let stepN = inputs > 64 ? 37 : 1
     let stepK = inputs > 64 ? 29 : 1
     var wrong = 0
@@ -152,7 +151,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [(128, 32), (256, 4096), (384, 64), (640, 32), (768, 96)])
+  @Test(arguments: [(128, 32), (256, 512), (384, 64), (640, 32), (768, 96)])
   func roundTripsByIntegerMoves(outputs: Int, inputs: Int) throws {
     var random = RepeatableRandom(seed: UInt64(outputs + inputs))
     let awq = try InterleavedLayout.awq(rows: outputs, columns: inputs)
