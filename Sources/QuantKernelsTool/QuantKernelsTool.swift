@@ -19,7 +19,7 @@ struct QuantKernelsTool: ParsableCommand {
         70 our own fault, 130 interrupted
       """,
     version: "0.1.0",
-    subcommands: [Bench.self])
+    subcommands: [Inspect.self, Convert.self, Bench.self])
 
   static func main() {
     Interruption.install()
