@@ -10,6 +10,9 @@ enum Int4Layers {
     name.hasSuffix(".qweight") || name.hasSuffix(".B")
   }
 
+  /// The metadata key of a layer's outputs where its tensors are padded.
+  static func outputsKey(_ layer: String) -> String { "outputs.\(layer)" }
+
   /// The layer that a tensor belongs to as its weight.
   static func layer(ofWeight name: String) -> String {
     String(name[..<(name.lastIndex(of: ".") ?? name.endIndex)])

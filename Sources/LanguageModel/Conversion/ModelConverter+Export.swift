@@ -40,7 +40,7 @@ extension ModelConverter {
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: groupSize))
     for entry in layers {
       try work.check()
-      try Int4Layers.add(try Self.tensors(entry, final), layer: entry.layer, to: &writer)
+      try Self.add(entry, final, to: &writer)
     }
     for entry in checkpoint.entries where !entry.isLinear {
       try writer.addTensor(entry.name, type: .f16, shape: entry.shape) {

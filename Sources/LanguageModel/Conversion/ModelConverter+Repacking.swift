@@ -20,7 +20,12 @@ extension ModelConverter {
       let layer = Int4Layers.layer(ofWeight: weight.name)
       let tensors = try Int4Layers.read(
         layer, from: model, storesZeroPointsWhole: declared == "gptq_v2")
-      packed.append((layer, try Int4Matrix(tensors)))
+      var matrix = try Int4Matrix(tensors)
+      let outputs = model.files.lazy.compactMap { $0.metadata[Int4Layers.outputsKey(layer)] }.first
+      if let outputs = outputs.flatMap({ Int($0) }), (1..<matrix.rows).contains(outputs) {
+        matrix = try matrix.rows(0..<outputs)
+      }
+      packed.append((layer, matrix))
       summary.groupSize = tensors.groupSize
       work.report(index, of: 2 * weights.count)
     }
@@ -28,7 +33,7 @@ extension ModelConverter {
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: summary.groupSize))
     for (index, entry) in packed.enumerated() {
       try work.check()
-      try Int4Layers.add(try Self.tensors(entry, final), layer: entry.layer, to: &writer)
+      try Self.add(entry, final, to: &writer)
       work.report(packed.count + index, of: 2 * packed.count)
     }
     for tensor in model.tensors
@@ -57,15 +62,42 @@ extension ModelConverter {
     return hasZero ? .gptqV2 : .gptq
   }
 
-  static func tensors(
-    _ entry: (layer: String, matrix: Int4Matrix), _ format: Int4Tensors.Format
-  ) throws(QuantError) -> Int4Tensors {
+  /// Adds a layer. QUICK's order comes in blocks of 128 outputs: a layer of another number is padded with outputs of
+  /// zeros, and the file's metadata says how many are real.
+  static func add(
+    _ entry: (layer: String, matrix: Int4Matrix), _ format: Int4Tensors.Format,
+    to writer: inout SafetensorsWriter
+  ) throws(QuantError) {
     do throws(QuantError) {
-      return try entry.matrix.tensors(format)
+      var matrix = entry.matrix
+      if format == .quick, matrix.rows % 128 != 0 {
+        writer.metadata[Int4Layers.outputsKey(entry.layer)] = String(matrix.rows)
+        matrix = try padded(matrix, toMultipleOf: 128)
+      }
+      try Int4Layers.add(try matrix.tensors(format), layer: entry.layer, to: &writer)
     } catch {
       throw QuantError(
         error.code, "layer \(entry.layer), \(error.subject)", error.problem, remedy: error.remedy)
     }
+  }
+
+  private static func padded(
+    _ matrix: Int4Matrix, toMultipleOf multiple: Int
+  ) throws(QuantError) -> Int4Matrix {
+    let missing = multiple - matrix.rows % multiple
+    let groups = missing * matrix.groups
+    let offsets: Int4Matrix.Offsets =
+      switch matrix.offsets {
+      case .symmetric: .symmetric
+      case .zeroPoints: .zeroPoints([UInt8](repeating: 8, count: groups))
+      case .minimums: .minimums([Float](repeating: 0, count: groups))
+      }
+    let zeros = try Int4Matrix(
+      rows: missing, columns: matrix.columns, groupSize: matrix.groupSize,
+      codes: [UInt8](repeating: 8, count: missing * matrix.columns),
+      scales: [Float](repeating: 0, count: groups), offsets: offsets,
+      inputPermutation: matrix.inputPermutation)
+    return try Int4Matrix.joined([matrix, zeros])
   }
 
   /// What a loader has to know and the tensors do not say.
