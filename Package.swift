@@ -50,6 +50,8 @@ let package = Package(
       name: "TestSupport", dependencies: ["QuantKernels"], path: "Tests/TestSupport",
       swiftSettings: swiftSettings),
 
+    .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+
     // MARK: Tests
     .testTarget(
       name: "DeviceModelTests", dependencies: ["DeviceModel", "TestSupport"],
@@ -58,7 +60,7 @@ let package = Package(
       name: "QuantKernelsTests", dependencies: ["QuantKernels", "CQuantKernels", "TestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "LanguageModelTests", dependencies: ["LanguageModel", "TestSupport"],
+      name: "LanguageModelTests", dependencies: ["LanguageModel", "TestSupport", "CTestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "QuantKernelsToolTests", dependencies: ["QuantKernelsTool", "TestSupport"],

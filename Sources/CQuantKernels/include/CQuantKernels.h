@@ -1,9 +1,11 @@
 #ifndef CQUANTKERNELS_H
 #define CQUANTKERNELS_H
 // Not API: inner loops of QuantKernels. No allocation, no threads, no policy.
+#include "qk_attention.h"
 #include "qk_isa.h"
 #include "qk_probe.h"
 #include "qk_matmul.h"
+#include "qk_vector.h"
 
 // One pause of a spinning thread.
 static inline void qk_spin_hint(void) {

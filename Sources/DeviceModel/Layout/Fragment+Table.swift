@@ -89,11 +89,15 @@ extension Fragment {
 
   /// 8×8 matrices of halves: row g, columns 2t and 2t + 1; register r is matrix r.
   public static let ldmatrixX1 = ldmatrix("x1", transposed: false, matrices: 1)
+  /// Two matrices: four elements a lane.
   public static let ldmatrixX2 = ldmatrix("x2", transposed: false, matrices: 2)
+  /// Four matrices: eight elements a lane, an A operand of m16n8k16.
   public static let ldmatrixX4 = ldmatrix("x4", transposed: false, matrices: 4)
   /// Transposed on the way: rows 2t and 2t + 1, column g.
   public static let ldmatrixX1Transposed = ldmatrix("x1.trans", transposed: true, matrices: 1)
+  /// Two matrices transposed: a B operand of m16n8k16.
   public static let ldmatrixX2Transposed = ldmatrix("x2.trans", transposed: true, matrices: 2)
+  /// Four matrices transposed: two B operands of m16n8k16.
   public static let ldmatrixX4Transposed = ldmatrix("x4.trans", transposed: true, matrices: 4)
 
   private static func ldmatrix(_ suffix: String, transposed: Bool, matrices: Int) -> Fragment {

@@ -32,16 +32,22 @@ public struct Fragment: Sendable, Hashable {
     /// One of several independent tiles: an 8×8 matrix of `ldmatrix.x4`, a quad-pair of Volta's
     /// `mma.m8n8k4`.
     case tile
+    /// Rows of the operand.
     case row
+    /// Columns of the operand.
     case column
   }
 
   /// One digit of a lane's or an element's number.
   public struct Digit: Sendable, Hashable {
+    /// Values of the digit, at least 2.
     public let extent: Int
+    /// What it moves along.
     public let axis: Axis
+    /// How far one step of it moves.
     public let stride: Int
 
+    /// A digit of `extent` values that moves by `stride` along `axis`.
     public init(_ extent: Int, _ axis: Axis, stride: Int = 1) {
       self.extent = extent
       self.axis = axis
@@ -51,10 +57,14 @@ public struct Fragment: Sendable, Hashable {
 
   /// Where an element of a fragment stands.
   public struct Coordinate: Sendable, Hashable {
+    /// Which of the fragment's independent tiles; 0 when there is one.
     public let tile: Int
+    /// Row inside the tile.
     public let row: Int
+    /// Column inside the tile.
     public let column: Int
 
+    /// A place in a fragment.
     public init(tile: Int = 0, row: Int, column: Int) {
       self.tile = tile
       self.row = row
@@ -64,9 +74,12 @@ public struct Fragment: Sendable, Hashable {
 
   /// The lane and the element of it that hold a coordinate.
   public struct Position: Sendable, Hashable {
+    /// The lane's number.
     public let lane: Int
+    /// The element's number in the lane.
     public let element: Int
 
+    /// An element of a lane.
     public init(lane: Int, element: Int) {
       self.lane = lane
       self.element = element
@@ -75,6 +88,7 @@ public struct Fragment: Sendable, Hashable {
 
   /// The instruction and operand, e.g. `mma.m16n8k16.f16.b`.
   public let name: String
+  /// Which operand it is, hence what rows and columns mean.
   public let operand: Operand
   /// Width of one element in the instruction's registers.
   public let elementBits: Int

@@ -5,10 +5,12 @@ public struct LayoutError: Error, Sendable, Equatable, CustomStringConvertible {
   /// What is wrong, with the value found and the value wanted.
   public let problem: String
 
+  /// An error about `subject`.
   public init(_ subject: String, _ problem: String) {
     self.subject = subject
     self.problem = problem
   }
 
+  /// One line: subject, then problem.
   public var description: String { "\(subject): \(problem)" }
 }

@@ -4,8 +4,11 @@
 /// It is its own inverse, hence a bijection. Halves in rows of 128, 64 and 32 bytes read 16-byte
 /// columns without bank conflicts under `<3,3,3>`, `<2,3,3>` and `<1,3,3>`.
 public struct Swizzle: Sendable, Hashable, CustomStringConvertible {
+  /// B: how many bits are xored.
   public let bits: Int
+  /// M: the lowest bit that changes.
   public let base: Int
+  /// S: how far above it the bits stand that are xored onto it.
   public let shift: Int
   private let mask: Int
 
@@ -31,13 +34,17 @@ public struct Swizzle: Sendable, Hashable, CustomStringConvertible {
   /// Offsets stay inside aligned runs of this many.
   public var window: Int { 1 << (base + bits) }
 
+  /// `Swizzle<B,M,S>`.
   public var description: String { "Swizzle<\(bits),\(base),\(shift)>" }
 }
 
 /// A layout whose element offsets pass through a ``Swizzle``.
 public struct Swizzled<Base: TileLayout>: TileLayout {
+  /// The layout before the swizzle.
   public let layout: Base
+  /// What its element offsets pass through.
   public let swizzle: Swizzle
+  /// The layout's size rounded up to the swizzle's window.
   public let byteCount: Int
 
   /// - Throws: ``LayoutError`` when the size, rounded up to the swizzle's window, overflows.

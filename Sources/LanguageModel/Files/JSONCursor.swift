@@ -5,8 +5,8 @@ import QuantKernels
 /// It builds no tree, so a hostile text cannot make it allocate more than the strings that are asked
 /// for; values that are skipped may nest ``maximumDepth`` deep. Errors are `invalidData` and name the
 /// byte.
-struct JSONCursor {
-  static let maximumDepth = 64
+package struct JSONCursor {
+  package static let maximumDepth = 64
 
   private let bytes: UnsafeRawBufferPointer
   private let file: String
@@ -14,7 +14,7 @@ struct JSONCursor {
   private let base: Int
   private(set) var offset = 0
 
-  init(_ bytes: UnsafeRawBufferPointer, file: String, base: Int = 0) {
+  package init(_ bytes: UnsafeRawBufferPointer, file: String, base: Int = 0) {
     self.bytes = bytes
     self.file = file
     self.base = base
@@ -41,20 +41,20 @@ struct JSONCursor {
   }
 
   /// Consumes the next token where it is `character`.
-  mutating func take(_ character: Character) -> Bool {
+  package mutating func take(_ character: Character) -> Bool {
     guard let wanted = character.asciiValue, peek() == wanted else { return false }
     offset += 1
     return true
   }
 
-  mutating func expect(_ character: Character) throws(QuantError) {
+  package mutating func expect(_ character: Character) throws(QuantError) {
     guard take(character) else {
       throw error("'\(character)' is expected")
     }
   }
 
   /// Only space may follow.
-  mutating func expectEnd() throws(QuantError) {
+  package mutating func expectEnd() throws(QuantError) {
     if peek() != nil { throw error("nothing more is expected") }
   }
 
@@ -67,7 +67,7 @@ struct JSONCursor {
   /// var first = true
   /// while let key = try json.key(&first) { try json.skipValue() }
   /// ```
-  mutating func key(_ first: inout Bool) throws(QuantError) -> String? {
+  package mutating func key(_ first: inout Bool) throws(QuantError) -> String? {
     guard try next(&first, end: "}") else { return nil }
     let key = try string()
     try expect(":")
@@ -75,7 +75,7 @@ struct JSONCursor {
   }
 
   /// Whether an array has one more element; consumes the comma before it, or the array's end.
-  mutating func element(_ first: inout Bool) throws(QuantError) -> Bool {
+  package mutating func element(_ first: inout Bool) throws(QuantError) -> Bool {
     try next(&first, end: "]")
   }
 
@@ -92,7 +92,7 @@ struct JSONCursor {
   // MARK: Values
 
   /// A string, its escapes resolved.
-  mutating func string() throws(QuantError) -> String {
+  package mutating func string() throws(QuantError) -> String {
     let (content, escaped) = try rawString()
     guard escaped else {
       guard let string = String(validating: content, as: UTF8.self) else {
@@ -190,7 +190,7 @@ struct JSONCursor {
   }
 
   /// A whole number from 0 to 2⁶³ − 1, written without fraction and exponent.
-  mutating func size() throws(QuantError) -> Int {
+  package mutating func size() throws(QuantError) -> Int {
     guard let first = peek(), isDigit(first) else {
       throw error("a whole number, not negative, is expected")
     }
@@ -213,7 +213,7 @@ struct JSONCursor {
 
   /// Consumes a value of any kind and checks its syntax (not the UTF-8 of its strings, nor whether keys
   /// repeat).
-  mutating func skipValue() throws(QuantError) { try skipValue(depth: 0) }
+  package mutating func skipValue() throws(QuantError) { try skipValue(depth: 0) }
 
   private mutating func skipValue(depth: Int) throws(QuantError) {
     guard depth < JSONCursor.maximumDepth else {
@@ -277,7 +277,7 @@ struct JSONCursor {
 }
 
 /// Text as a JSON string, quotes included; only what must be escaped is.
-func jsonString(_ text: String) -> [UInt8] {
+package func jsonString(_ text: String) -> [UInt8] {
   var bytes: [UInt8] = [UInt8(ascii: "\"")]
   for byte in text.utf8 {
     switch byte {

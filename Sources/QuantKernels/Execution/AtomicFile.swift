@@ -52,6 +52,7 @@ public final class AtomicFile: ByteSink {
 
   private init(_ path: String, _ isCancelled: @escaping () -> Bool) throws(QuantError) {
     try SystemFailure.checkPath(path)
+    guard !path.isEmpty else { throw SystemFailure.error(ENOENT, path, "cannot be written") }
     self.path = path
     self.isCancelled = isCancelled
     var status = stat()

@@ -6,6 +6,21 @@ import Synchronization
   import Darwin
 #endif
 
+/// Work cut into parts that may run in any order on any worker.
+///
+/// A value of such a type runs without any allocation, which a closure cannot promise: handing a closure to another
+/// thread boxes its captures.
+public protocol ParallelTask {
+  func run(part: Int, worker: Int)
+}
+
+extension ParallelTask {
+  /// Runs a part of the value at `address`, whose type is `Self`.
+  fileprivate static func run(at address: UnsafeRawPointer, part: Int, worker: Int) {
+    address.assumingMemoryBound(to: Self.self).pointee.run(part: part, worker: worker)
+  }
+}
+
 /// A fixed team of threads that runs the parts of one piece of work and returns when all are done.
 ///
 /// The caller is worker 0, so `threads` workers need `threads - 1` helper threads. Inside
@@ -39,14 +54,32 @@ public final class WorkerPool: Sendable {
 
   deinit { shared.stop() }
 
-  /// Runs `body(part, worker)` for every part in `0..<parts` and returns when all have finished.
+  /// Runs every part in `0..<parts` of a task and returns when all have finished. Allocates nothing.
+  public func run<Task: ParallelTask>(parts: Int, _ task: Task) {
+    if parts <= 0 { return }
+    if threads == 1 || parts == 1 {
+      for part in 0..<parts { task.run(part: part, worker: 0) }
+      return
+    }
+    withUnsafePointer(to: task) {
+      shared.run(parts: parts, Shared.Job(address: UnsafeRawPointer($0), type: Task.self))
+    }
+  }
+
+  /// Runs `body(part, worker)` for every part in `0..<parts` and returns when all have finished. Allocates once, for the
+  /// closure; in a decode step use a ``ParallelTask``.
   public func run(parts: Int, _ body: Part) {
     if parts <= 0 { return }
     if threads == 1 || parts == 1 {
       for part in 0..<parts { body(part, 0) }
       return
     }
-    withoutActuallyEscaping(body) { shared.run(parts: parts, $0) }
+    withoutActuallyEscaping(body) { run(parts: parts, ClosureTask(body: $0)) }
+  }
+
+  private struct ClosureTask: ParallelTask {
+    let body: Part
+    func run(part: Int, worker: Int) { body(part, worker) }
   }
 
   /// Helpers spin for work while `body` runs, and park afterwards. Regions may nest.
@@ -66,8 +99,14 @@ public final class WorkerPool: Sendable {
     private let parked = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
     // Written by the caller before `epoch` is released, read by helpers after acquiring it.
-    private var body: Part?
+    private var job: Job?
     private var parts = 0
+
+    struct Job {
+      let address: UnsafeRawPointer
+      let type: any ParallelTask.Type
+    }
+
     private let caller: UnsafeMutablePointer<pthread_mutex_t>
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
@@ -92,9 +131,9 @@ public final class WorkerPool: Sendable {
       caller.deallocate()
     }
 
-    func run(parts: Int, _ body: @escaping Part) {
+    func run(parts: Int, _ job: Job) {
       pthread_mutex_lock(caller)
-      self.body = body
+      self.job = job
       self.parts = parts
       nextPart.store(0, ordering: .relaxed)
       running.store(helpers, ordering: .relaxed)
@@ -104,21 +143,21 @@ public final class WorkerPool: Sendable {
         pthread_cond_broadcast(condition)
         pthread_mutex_unlock(mutex)
       }
-      work(body, parts, worker: 0)
+      work(job, parts, worker: 0)
       var spins = 0
       while running.load(ordering: .acquiring) > 0 {
         spins += 1
         relax(spins)
       }
-      self.body = nil
+      self.job = nil
       pthread_mutex_unlock(caller)
     }
 
-    private func work(_ body: Part, _ parts: Int, worker: Int) {
+    private func work(_ job: Job, _ parts: Int, worker: Int) {
       while true {
         let part = nextPart.add(1, ordering: .relaxed).oldValue
         if part >= parts { return }
-        body(part, worker)
+        job.type.run(at: job.address, part: part, worker: worker)
       }
     }
 
@@ -149,7 +188,7 @@ public final class WorkerPool: Sendable {
       var seen = 0
       while waitForWork(after: seen) {
         seen = epoch.load(ordering: .acquiring)
-        if let body { work(body, parts, worker: worker) }
+        if let job { work(job, parts, worker: worker) }
         running.subtract(1, ordering: .releasing)
       }
     }

@@ -7,19 +7,23 @@
 ///     scale · code + minimum          minimums (GGUF Q4_1, Q4_K)
 ///
 /// with each factor converted to float32 first, the product rounded once and the sum rounded once.
-/// Every importer produces this form without requantising; every packer consumes it by integer moves only.
+/// Every importer produces this form without requantising; every packer consumes it by integer
+/// moves only.
 public struct Int4Matrix: Sendable, Equatable {
   /// How codes are centred.
   public enum Offsets: Sendable, Equatable {
     /// The zero point is 8 everywhere (GGUF Q4_0, symmetric GPTQ, Marlin).
     case symmetric
-    /// One integer zero point a group, `[rows · groups]`, row-major, each in 0…16 (GPTQ's old style stores z − 1, so 16 occurs).
+    /// One integer zero point a group, `[rows · groups]`, row-major, each in 0…16 (GPTQ's old style
+    /// stores z − 1, so 16 occurs).
     case zeroPoints([UInt8])
     /// One float minimum a group, `[rows · groups]`, row-major.
     case minimums([Float])
   }
 
+  /// Outputs, N.
   public let rows: Int
+  /// Inputs, K.
   public let columns: Int
   /// Columns that share a scale; `columns` means one group a row.
   public let groupSize: Int
@@ -27,8 +31,10 @@ public struct Int4Matrix: Sendable, Equatable {
   public let codes: [UInt8]
   /// Scales, `[rows · groups]`, row-major.
   public let scales: [Float]
+  /// How codes are centered.
   public let offsets: Offsets
-  /// Act-order: column `j` of this matrix multiplies input element `inputPermutation[j]`; nil means the identity.
+  /// Act-order: column `j` of this matrix multiplies input element `inputPermutation[j]`; nil means
+  /// the identity.
   public let inputPermutation: [Int32]?
 
   /// Groups in a row.
@@ -37,8 +43,8 @@ public struct Int4Matrix: Sendable, Equatable {
   /// Checks every size, code, scale and permutation.
   ///
   /// - Throws: ``QuantError`` when a size is not positive or overflows, `columns` is no multiple of
-  ///   `groupSize`, `groupSize` is neither `columns` nor a multiple of 32, a buffer has the wrong length,
-  ///   a code exceeds 15, a zero point exceeds 16, a scale or minimum is not finite, or
+  ///   `groupSize`, `groupSize` is neither `columns` nor a multiple of 32, a buffer has the wrong
+  ///   length, a code exceeds 15, a zero point exceeds 16, a scale or minimum is not finite, or
   ///   `inputPermutation` is no permutation.
   /// - Complexity: O(rows · columns).
   public init(

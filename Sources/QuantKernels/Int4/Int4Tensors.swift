@@ -9,6 +9,7 @@
 ///
 /// Words are the bit patterns of the files' int32.
 public struct Int4Tensors: Sendable, Equatable {
+  /// Whose tensors they are.
   public enum Format: String, Sendable, CaseIterable {
     /// AutoAWQ's GEMM order.
     case awq
@@ -22,19 +23,25 @@ public struct Int4Tensors: Sendable, Equatable {
     case marlin
   }
 
+  /// The tool's format.
   public let format: Format
   /// Outputs, N.
   public let rows: Int
   /// Inputs, K.
   public let columns: Int
+  /// Inputs that share a scale, G.
   public let groupSize: Int
+  /// `qweight` (Marlin: `B`).
   public let weights: [UInt32]
+  /// Its two extents.
   public let weightShape: [Int]
   /// Binary16 bits.
   public let scales: [UInt16]
+  /// Extents of `scales` (Marlin: `s`).
   public let scaleShape: [Int]
   /// Empty for Marlin.
   public let zeroPoints: [UInt32]
+  /// Extents of `qzeros`; empty for Marlin.
   public let zeroPointShape: [Int]
   /// GPTQ's `g_idx`: the group of each input; nil means k div G.
   public let groupIndices: [Int32]?

@@ -1,17 +1,31 @@
+// The case names are the formats' own.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 /// The element types of GGUF tensors that this package reads, by their number in the file.
 ///
 /// A type stores `blockElements` consecutive elements of a row in `blockBytes` bytes.
 public enum GGMLType: UInt32, Sendable, CaseIterable {
+  /// IEEE 754 binary32.
   case f32 = 0
+  /// IEEE 754 binary16.
   case f16 = 1
+  /// Blocks of 32: a scale, 4-bit codes centered on 8.
   case q4_0 = 2
+  /// Blocks of 32: a scale and a minimum, 4-bit codes.
   case q4_1 = 3
+  /// Blocks of 32: a scale, 5-bit codes centered on 16.
   case q5_0 = 6
+  /// Blocks of 32: a scale and a minimum, 5-bit codes.
   case q5_1 = 7
+  /// Blocks of 32: a scale, signed bytes.
   case q8_0 = 8
+  /// Blocks of 256: eight groups of 32 with 6-bit scales and minimums, 4-bit codes.
   case q4_k = 12
+  /// Blocks of 256 like Q4_K's, with 5-bit codes.
   case q5_k = 13
+  /// Blocks of 256: sixteen groups of 16 with signed 8-bit scales, 6-bit codes centered on 32.
   case q6_k = 14
+  /// The upper half of a binary32.
   case bf16 = 30
 
   /// Elements in one block; a row's length must be a multiple of it.

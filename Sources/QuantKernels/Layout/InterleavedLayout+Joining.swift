@@ -16,7 +16,7 @@ extension InterleavedLayout {
   public static func joined(
     _ parts: [(layout: InterleavedLayout, bytes: [UInt8])]
   ) throws(QuantError) -> (layout: InterleavedLayout, bytes: [UInt8]) {
-    guard let first = parts.first?.layout, let last = parts.last else {
+    guard let first = parts.first?.layout else {
       throw QuantError(
         .invalidArgument, "InterleavedLayout.joined", "no parts", remedy: "pass at least one matrix"
       )
@@ -54,14 +54,15 @@ extension InterleavedLayout {
     // The rest of the outputs moves in runs: a part contributes one run to each value of the slower
     // digits.
     let runs = parts.map(\.layout.outputRunBytes)
-    guard !runs.contains(0), last.layout.byteCount % runs[runs.count - 1] == 0 else {
+    let count = runs[0] == 0 ? 0 : first.byteCount / runs[0]
+    guard count > 0, zip(parts, runs).allSatisfy({ $0.layout.byteCount == count * $1 }) else {
       throw QuantError(
         .unsupported, "InterleavedLayout.joined", "this order does not keep outputs in whole bytes",
         remedy: "join the unpacked matrices and pack the result")
     }
     var bytes: [UInt8] = []
     bytes.reserveCapacity(joint.byteCount)
-    for run in 0..<(last.layout.byteCount / runs[runs.count - 1]) {
+    for run in 0..<count {
       for (part, size) in zip(parts, runs) { bytes += part.bytes[run * size..<(run + 1) * size] }
     }
     return (joint, bytes)

@@ -61,8 +61,13 @@ extension InterleavedLayout {
   /// `(row extents),(column extents):(row strides),(column strides)`, least significant first, in
   /// elements; behind it the padded shape where it differs.
   public var description: String {
-    let row = Self.modes(rowOffsets())
-    let column = Self.modes(columnOffsets())
+    let tile = tile()
+    let row = Self.modes(
+      (0..<tile.rows).map { tile.bitOffsets[$0 * tile.columns] }, times: paddedRows / tile.rows,
+      apart: tile.rowStride)
+    let column = Self.modes(
+      Array(tile.bitOffsets[..<tile.columns]), times: paddedColumns / tile.columns,
+      apart: tile.columnStride)
     func list(_ values: [Int]) -> String {
       values.count == 1 ? "\(values[0])" : "(\(values.map(String.init).joined(separator: ",")))"
     }
@@ -78,8 +83,10 @@ extension InterleavedLayout {
       + "(\(strides(row)),\(strides(column)))" + padded
   }
 
-  /// Cuts a table of offsets into the fewest digits with one stride each.
-  private static func modes(_ offsets: [Int]) -> [(extent: Int, stride: Int)] {
+  /// Cuts a patch's offsets into the fewest digits with one stride each; the patches add the last.
+  private static func modes(
+    _ offsets: [Int], times count: Int, apart: Int
+  ) -> [(extent: Int, stride: Int)] {
     var modes: [(extent: Int, stride: Int)] = []
     var covered = 1
     while covered < offsets.count {
@@ -94,6 +101,11 @@ extension InterleavedLayout {
       modes.append((extent, stride))
       covered *= extent
     }
-    return modes.isEmpty ? [(1, 0)] : modes
+    if let last = modes.last, last.extent &* last.stride == apart {
+      modes[modes.count - 1].extent *= count
+    } else if count > 1 || modes.isEmpty {
+      modes.append((count, apart))
+    }
+    return modes
   }
 }

@@ -18,7 +18,9 @@ public struct InterleavedLayout: TileLayout, Hashable {
   public let rows: Int
   /// Inputs (K).
   public let columns: Int
+  /// The operand that the order interleaves by.
   public let fragment: Fragment
+  /// Width of a stored element: 4 or 8 for codes, 16 for scales.
   public let elementBits: Int
   /// The storage order, fastest first.
   public let order: [StorageStep]
@@ -27,6 +29,7 @@ public struct InterleavedLayout: TileLayout, Hashable {
   public let paddedRows: Int
   /// `columns` rounded up likewise.
   public let paddedColumns: Int
+  /// Bytes of the packed matrix, with padding, copies and gaps.
   public let byteCount: Int
   /// Distances in bits between the copies of an element: `[0]` unless the order has
   /// ``StorageStep/copies(_:)``.

@@ -140,6 +140,42 @@ struct NamedLayout: Sendable, CustomTestStringConvertible {
       ).description == "(16,(4,2,4)):(8,(2,1,128)) of (15,32)")
   }
 
+  /// What is printed is the map: evaluating shape:stride gives every offset.
+  @Test(arguments: try NamedLayout.all())
+  func printedStridesAreTheMap(_ named: NamedLayout) throws {
+    let layout = named.layout
+    let text = layout.description.split(separator: " ")[0]
+    let sides = text.split(separator: ":")
+    /// `((a,b),c)` or `(a,(b,c))` into its two lists.
+    func lists(_ side: Substring) -> [[Int]] {
+      var lists: [[Int]] = []
+      var depth = 0
+      for part in side.dropFirst().dropLast().split(separator: ",") {
+        if depth == 0 { lists.append([]) }
+        depth += part.filter { $0 == "(" }.count - part.filter { $0 == ")" }.count
+        lists[lists.count - 1].append(Int(part.filter { $0.isNumber }) ?? -1)
+      }
+      return lists
+    }
+    let (extents, strides) = (lists(sides[0]), lists(sides[1]))
+    func offset(_ index: Int, _ axis: Int) -> Int {
+      var rest = index
+      var sum = 0
+      for (extent, stride) in zip(extents[axis], strides[axis]) {
+        sum += rest % extent * stride
+        rest /= extent
+      }
+      return sum * layout.elementBits
+    }
+    #expect(extents.map { $0.reduce(1, *) } == [layout.paddedRows, layout.paddedColumns])
+    var wrong = 0
+    for n in 0..<layout.paddedRows {
+      for k in 0..<layout.paddedColumns
+      where offset(n, 0) + offset(k, 1) != layout.bitOffset(row: n, column: k) { wrong += 1 }
+    }
+    #expect(wrong == 0)
+  }
+
   @Test func refusesOrdersThatAreNoBijection() {
     let orders: [[StorageStep]] = [
       [],

@@ -1,0 +1,22 @@
+#if defined(__aarch64__)
+#include "qk_attention.h"
+
+#include "bodies/qk_vector_constants.h"
+
+#include <arm_neon.h>
+#include <math.h>
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+
+#include "bodies/qk_vector_lanes__neon.inc"
+#include "bodies/qk_vector_math.inc"
+
+#define QK_NAME(op) qk_attention_##op##__neon
+#define QK_TABLE qk_attention__neon
+// 6 x 4 sums, 4 loads, 1 broadcast of 32 registers.
+#define QK_KEY_VECTORS 4
+#define QK_VALUE_VECTORS 4
+#include "bodies/qk_attention_body.inc"
+
+#endif

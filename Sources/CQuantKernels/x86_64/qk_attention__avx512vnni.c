@@ -1,0 +1,24 @@
+#if defined(__x86_64__)
+#include "qk_attention.h"
+
+#include "bodies/qk_vector_constants.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+
+#include "bodies/qk_vector_lanes__avx512vnni.inc"
+#include "bodies/qk_vector_math.inc"
+
+#define QK_NAME(op) qk_attention_##op##__avx512vnni
+#define QK_TABLE qk_attention__avx512vnni
+// 6 x 4 sums, 4 loads, 1 broadcast (or 4 embedded ones) of 32 registers.
+#define QK_KEY_VECTORS 4
+#define QK_VALUE_VECTORS 4
+#include "bodies/qk_attention_body.inc"
+
+#pragma clang attribute pop
+#endif

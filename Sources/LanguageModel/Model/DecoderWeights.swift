@@ -1,0 +1,87 @@
+import QuantKernels
+
+/// The weights of a decoder, packed for this processor.
+struct DecoderWeights: Sendable {
+  /// One block: attention, then the gated feed-forward.
+  struct Layer: Sendable {
+    let attentionNorm: FloatBuffer
+    let queryKeyValue: StackedLinear
+    let queryNorm: FloatBuffer?
+    let keyNorm: FloatBuffer?
+    let attentionOutput: StackedLinear
+    let postAttentionNorm: FloatBuffer?
+    let feedForwardNorm: FloatBuffer
+    let gateUp: StackedLinear
+    let down: StackedLinear
+    let postFeedForwardNorm: FloatBuffer?
+  }
+
+  let layers: [Layer]
+  let outputNorm: FloatBuffer
+  let head: StackedLinear
+  /// Rows of the token embedding, in the mapped file.
+  let embedding: UnsafeEmbedding
+
+  /// The embedding's bytes; valid while the model's file is open.
+  struct UnsafeEmbedding: @unchecked Sendable {
+    let bytes: UnsafeRawBufferPointer
+    let type: GGMLType
+    let rowBytes: Int
+  }
+
+  /// Bytes of weights that the decoding of one token reads, embedding row included.
+  let byteCountPerToken: Int
+
+  /// Packs every tensor on the pool.
+  ///
+  /// - Parameter progress: called on the calling thread with the share of tensors' bytes packed, 0…1.
+  /// - Throws: ``QuantError`` when a tensor is missing, has another shape, an unknown type or values that are not
+  ///   finite, or when the file holds tensors of a block that the decoder would ignore.
+  init(
+    file: GGUFFile, configuration: ModelConfiguration, instructionSet: InstructionSet,
+    pool: WorkerPool, progress: ((Double) -> Void)?
+  ) throws(QuantError) {
+    let plan = try WeightPlan(file: file, configuration: configuration)
+    try plan.refuseUnusedTensors(of: file)
+    let jobs = [plan.head] + plan.layers.flatMap(\.linears)
+    let packed = try Self.pack(
+      jobs, file: file, instructionSet: instructionSet, pool: pool, progress: progress)
+    head = packed[0]
+    layers = plan.layers.enumerated().map { index, layer in
+      let first = 1 + index * WeightPlan.Layer.linearCount
+      return Layer(
+        attentionNorm: FloatBuffer(layer.attentionNorm), queryKeyValue: packed[first],
+        queryNorm: layer.queryNorm.map { FloatBuffer($0) },
+        keyNorm: layer.keyNorm.map { FloatBuffer($0) },
+        attentionOutput: packed[first + 1],
+        postAttentionNorm: layer.postAttentionNorm.map { FloatBuffer($0) },
+        feedForwardNorm: FloatBuffer(layer.feedForwardNorm), gateUp: packed[first + 2],
+        down: packed[first + 3],
+        postFeedForwardNorm: layer.postFeedForwardNorm.map { FloatBuffer($0) })
+    }
+    outputNorm = FloatBuffer(plan.outputNorm)
+    let embeddingType = try ModelTensors(file: file).type(of: plan.embedding)
+    let rowBytes = embeddingType.rowBytes(columns: configuration.embeddingLength) ?? 0
+    embedding = UnsafeEmbedding(
+      bytes: file.bytes(of: plan.embedding), type: embeddingType, rowBytes: rowBytes)
+    byteCountPerToken =
+      rowBytes + packed.reduce(0) { $0 + $1.byteCount + ($1.bias?.count ?? 0) * 4 }
+  }
+
+  private static func pack(
+    _ jobs: [WeightPlan.Linear], file: GGUFFile, instructionSet: InstructionSet, pool: WorkerPool,
+    progress: ((Double) -> Void)?
+  ) throws(QuantError) -> [StackedLinear] {
+    let total = Double(max(1, jobs.reduce(0) { $0 + $1.byteCount }))
+    var done = 0
+    var packed: [StackedLinear] = []
+    for job in jobs {
+      packed.append(
+        try StackedLinear(
+          job.members, columns: job.columns, file: file, instructionSet: instructionSet, pool: pool))
+      done += job.byteCount
+      progress?(Double(done) / total)
+    }
+    return packed
+  }
+}

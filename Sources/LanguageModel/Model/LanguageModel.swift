@@ -1,0 +1,105 @@
+import QuantKernels
+
+/// A decoder of a GGUF file, its weights packed for this processor's kernels.
+///
+/// ```swift
+/// let model = try LanguageModel(path: "model.gguf")
+/// let result = try model.generate(prompt: "The capital of France is")
+/// ```
+///
+/// A model is immutable and may be shared; each conversation is a ``Session`` with its own key-value cache. Sessions of
+/// one model share its worker pool, so that their steps run one after another.
+public final class LanguageModel: Sendable {
+  public struct Options: Sendable, Equatable {
+    /// Worker threads; nil takes one for each processor.
+    public var threads: Int?
+    /// `.fast` quantizes activations to int8 per group of 32; `.exact` computes in float32 throughout.
+    public var arithmetic = Arithmetic.fast
+    /// How sessions store keys and values.
+    public var keyValueType = KeyValueType.f16
+    /// Positions of a session; nil takes what the model was trained for, at most 4096.
+    public var contextLength: Int?
+    /// The kernels' instruction set.
+    public var instructionSet = InstructionSet.best
+    /// Bytes that weights and one session may take; nil means the machine's memory.
+    public var memoryLimit: Int?
+
+    public init() {}
+  }
+
+  public let configuration: ModelConfiguration
+  public let options: Options
+  public let tokenizer: Tokenizer
+  public let pool: WorkerPool
+  /// The open file: its metadata and tensors.
+  public let file: GGUFFile
+  let weights: DecoderWeights
+
+  /// Positions of a session that does not ask for another number.
+  public var contextLength: Int { options.contextLength ?? min(configuration.contextLength, 4096) }
+
+  /// Bytes of weights that decoding one token reads.
+  public var weightBytesPerToken: Int { weights.byteCountPerToken }
+
+  /// Opens, checks and packs a model.
+  ///
+  /// - Parameter progress: called on this thread with the share of the weights packed, 0…1.
+  /// - Throws: ``QuantError`` `.missingFile`; `.invalidData` for a damaged or inconsistent file; `.unsupported` for an
+  ///   architecture, variant, tokenizer or tensor type that cannot run; `.outOfMemory`, before anything is allocated,
+  ///   when weights and one session would not fit; `.invalidArgument` for a bad option.
+  /// - Complexity: O(size of the file).
+  public convenience init(
+    path: String, options: Options = Options(), progress: ((Double) -> Void)? = nil
+  ) throws(QuantError) {
+    try self.init(file: GGUFFile(path: path), options: options, progress: progress)
+  }
+
+  /// Checks and packs a model from an open file.
+  ///
+  /// - Throws: as ``init(path:options:progress:)``.
+  public init(
+    file: GGUFFile, options: Options = Options(), progress: ((Double) -> Void)? = nil
+  ) throws(QuantError) {
+    guard options.instructionSet.isSupported else {
+      throw QuantError(
+        .unsupported, "instruction set", "this processor does not run \(options.instructionSet)",
+        remedy: "choose one of \(InstructionSet.supported.map(\.rawValue).joined(separator: ", "))")
+    }
+    if let threads = options.threads, !(1...256).contains(threads) {
+      throw QuantError(
+        .invalidArgument, "threads", "\(threads) is outside 1…256", remedy: "pass 1…256")
+    }
+    self.file = file
+    configuration = try ModelConfiguration(file: file)
+    self.options = options
+    if let context = options.contextLength {
+      try Session.check(contextLength: context, of: configuration)
+    }
+    let context = options.contextLength ?? min(configuration.contextLength, 4096)
+    let session = Session.byteCount(
+      configuration: configuration, contextLength: context, keyValueType: options.keyValueType)
+    let tensors = file.tensors.map { [$0.byteCount] }
+    try MemoryRequirement.check(
+      MemoryRequirement.sum(tensors + [[session]]),
+      limit: options.memoryLimit ?? MemoryRequirement.physicalBytes, subject: file.path,
+      remedy: "use a smaller model or type, or a shorter context")
+    tokenizer = try Tokenizer(metadata: file.metadata)
+    pool = options.threads.map { WorkerPool(threads: $0) } ?? WorkerPool.standard
+    weights = try DecoderWeights(
+      file: file, configuration: configuration, instructionSet: options.instructionSet, pool: pool,
+      progress: progress)
+  }
+
+  /// A new, empty conversation.
+  ///
+  /// - Parameters: nil takes the model's option.
+  /// - Throws: ``QuantError`` `.invalidArgument` when the context is out of range, `.outOfMemory` when its cache would
+  ///   not fit beside the weights.
+  public func makeSession(
+    contextLength: Int? = nil, keyValueType: KeyValueType? = nil
+  ) throws(QuantError) -> Session {
+    try Session(
+      model: self, contextLength: contextLength ?? self.contextLength,
+      keyValueType: keyValueType ?? options.keyValueType)
+  }
+}

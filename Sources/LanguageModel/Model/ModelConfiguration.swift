@@ -1,0 +1,167 @@
+import QuantKernels
+
+/// The shape and the constants of a decoder, as its GGUF file states them.
+///
+/// Every value was checked when it was read: sizes are positive and bounded, heads divide, floats are finite. What one
+/// architecture fixes in code elsewhere (the activation, which rotary style, where norms stand) is spelled out here as
+/// data, so that one decoder runs all of them.
+public struct ModelConfiguration: Sendable, Equatable {
+  /// The architectures that the decoder runs, by their name in `general.architecture`.
+  public enum Architecture: String, Sendable, CaseIterable {
+    case llama
+    case qwen2
+    case qwen3
+    case gemma3
+  }
+
+  /// The nonlinearity of the gated feed-forward block.
+  public enum Activation: Sendable, Equatable {
+    /// `x · sigmoid(x)`.
+    case silu
+    /// The tanh form of GELU.
+    case geluTanh
+  }
+
+  public let architecture: Architecture
+  /// `general.name`, or the architecture's name.
+  public let name: String
+  /// Rows of the token embedding, so also the number of logits.
+  public let vocabularySize: Int
+  public let layerCount: Int
+  /// Width of the residual stream.
+  public let embeddingLength: Int
+  public let feedForwardLength: Int
+  /// Query heads.
+  public let headCount: Int
+  /// Key and value heads; each serves `headCount / keyValueHeadCount` query heads.
+  public let keyValueHeadCount: Int
+  public let headDimension: Int
+  /// Positions that the model was trained for.
+  public let contextLength: Int
+  /// Epsilon of every RMS norm.
+  public let normEpsilon: Float
+  public let rotaryStyle: RotaryEmbedding.Style
+  /// The rotary embedding of layers that see the whole context.
+  public let rotary: RotaryEmbedding
+  /// The rotary embedding of layers that see a window, if there are such.
+  public let localRotary: RotaryEmbedding
+  /// Positions that a local layer sees, its own included; nil when every layer sees all.
+  public let slidingWindow: Int?
+  /// Of so many consecutive layers the last sees the whole context, the others a window.
+  public let slidingPattern: Int
+  /// Factor of query·key.
+  public let attentionScale: Float
+  public let attentionSoftCap: Float?
+  public let logitSoftCap: Float?
+  /// Factor of the token embeddings.
+  public let embeddingScale: Float
+  public let activation: Activation
+
+  /// Whether a layer sees only ``slidingWindow`` positions.
+  public func isLocal(layer: Int) -> Bool {
+    slidingWindow != nil && layer % slidingPattern < slidingPattern - 1
+  }
+
+  /// Width of all query heads together.
+  public var queryLength: Int { headCount * headDimension }
+  /// Width of all key heads together, and of all value heads.
+  public var keyValueLength: Int { keyValueHeadCount * headDimension }
+
+  /// Reads and checks the configuration of a file.
+  ///
+  /// - Throws: ``QuantError`` `.unsupported` for an architecture or variant (experts, longrope, unequal key and value
+  ///   widths) that the decoder does not run, `.invalidData` for a missing, absurd or inconsistent value.
+  public init(file: GGUFFile) throws(QuantError) {
+    let metadata = file.metadata
+    let found = metadata.string("general.architecture")
+    guard let found, let architecture = Architecture(rawValue: found) else {
+      let supported = Architecture.allCases.map(\.rawValue).joined(separator: ", ")
+      throw QuantError(
+        .unsupported, "general.architecture",
+        found.map { "architecture '\($0.prefix(64))' is not one the decoder runs" }
+          ?? "the file names no architecture",
+        remedy: "use a model of one of these: \(supported)")
+    }
+    let values = CheckedMetadata(metadata: metadata, prefix: found)
+    self.architecture = architecture
+    name = metadata.string("general.name") ?? found
+
+    try values.refuse("expert_count", unless: 0, "mixtures of experts")
+    layerCount = try values.integer("block_count", in: 1...1024)
+    embeddingLength = try values.integer("embedding_length", in: 1...(1 << 18))
+    feedForwardLength = try values.integer("feed_forward_length", in: 1...(1 << 20))
+    contextLength = try values.integer("context_length", in: 1...(1 << 28))
+    headCount = try values.integer("attention.head_count", in: 1...4096)
+    keyValueHeadCount = try values.integer(
+      "attention.head_count_kv", in: 1...4096, default: headCount)
+    guard headCount % keyValueHeadCount == 0 else {
+      throw values.invalid(
+        "attention.head_count_kv",
+        "\(keyValueHeadCount) key and value heads do not divide \(headCount) query heads")
+    }
+    let head = try values.integer(
+      "attention.key_length", in: 1...4096, default: embeddingLength / headCount)
+    guard head % 2 == 0, head > 0 else {
+      throw values.invalid("attention.key_length", "head dimension \(head) is not even and positive")
+    }
+    headDimension = head
+    let valueLength = try values.integer("attention.value_length", in: 1...4096, default: head)
+    guard valueLength == head else {
+      throw QuantError(
+        .unsupported, "\(found).attention.value_length",
+        "values of width \(valueLength) beside keys of width \(head)",
+        remedy: "use a model whose key and value widths are equal")
+    }
+    normEpsilon = Float(
+      try values.float("attention.layer_norm_rms_epsilon", in: 0...1, default: nil))
+    guard let embedding = file.tensor(named: "token_embd.weight") else {
+      throw QuantError(
+        .invalidData, "token_embd.weight", "the file holds no such tensor",
+        remedy: "export the model again")
+    }
+    guard embedding.dimensions.count == 2, embedding.columns == embeddingLength,
+      (1...(1 << 24)).contains(embedding.rows)
+    else {
+      throw QuantError(
+        .invalidData, "token_embd.weight",
+        "shape \(embedding.dimensions) where [\(embeddingLength), vocabulary] belongs",
+        remedy: "export the model again")
+    }
+    vocabularySize = embedding.rows
+
+    rotary = try RotaryEmbedding(
+      values: values, file: file, headDimension: head, contextLength: contextLength)
+    let scale = 1 / Float(head).squareRoot()
+    switch architecture {
+    case .llama, .qwen2, .qwen3:
+      // llama files store permuted Q and K, so that pairs are neighbors; the others rotate halves.
+      rotaryStyle = architecture == .llama ? .interleaved : .halves
+      try values.refuse("attention.sliding_window", unless: 0, "sliding windows in \(found)")
+      slidingWindow = nil
+      slidingPattern = 1
+      localRotary = rotary
+      attentionScale = scale
+      attentionSoftCap = nil
+      logitSoftCap = nil
+      embeddingScale = 1
+      activation = .silu
+    case .gemma3:
+      rotaryStyle = .halves
+      let window = try values.integer("attention.sliding_window", in: 0...(1 << 28), default: 0)
+      slidingWindow = window > 0 ? window : nil
+      slidingPattern = try values.integer(
+        "attention.sliding_window_pattern", in: 1...1024, default: 6)
+      // Local layers keep the base and the positions they were pretrained with.
+      localRotary = try RotaryEmbedding(
+        dimension: rotary.dimension,
+        base: try values.float("rope.freq_base_swa", in: 1e-3...1e12, default: 10_000),
+        scaling: .none)
+      // The 27B model scales by the width it would have without its own key_length.
+      attentionScale = layerCount == 62 ? 1 / Float(embeddingLength / headCount).squareRoot() : scale
+      attentionSoftCap = try values.softCap("attn_logit_softcapping")
+      logitSoftCap = try values.softCap("final_logit_softcapping")
+      embeddingScale = Float(embeddingLength).squareRoot()
+      activation = .geluTanh
+    }
+  }
+}

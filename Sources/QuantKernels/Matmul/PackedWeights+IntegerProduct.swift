@@ -1,0 +1,167 @@
+import CQuantKernels
+
+extension PackedWeights {
+  /// Rows up to which codes are unpacked in registers on every use. Above it a panel is unpacked once into a buffer that
+  /// every tile of rows reads: the buffer's store and loads cost more than unpacking (about 3 of 19 vector operations of
+  /// a 16-row tile) until three tiles share them.
+  static let directRows = 32
+
+  /// Bytes that a kernel with several rows fetches ahead; with one row the processor's own prefetcher keeps up.
+  static let prefetchBytes = 2048
+
+  /// Products with int8 activations: quantise every tile, then run the panels.
+  func multiplyIntegers(
+    _ operands: Operands, workspace: Workspace, pool: WorkerPool
+  ) throws(QuantError) {
+    try workspace.reserveActivations(operands.tiles * PackedWeights.tileRows * paddedColumns)
+    let direct = operands.count <= PackedWeights.directRows
+    let plain = PlainPanel(self)
+    if !direct { try workspace.reservePanels(plain.byteCount * pool.threads) }
+    let activations = QuantizedActivations(
+      codes: workspace.codes, scales: workspace.scales, sums: workspace.sums,
+      initials: workspace.initials, columns: paddedColumns)
+
+    let quantize = QuantizeTask(weights: self, operands: operands, out: activations)
+    if operands.tiles == 1 {
+      quantize.run(part: 0, worker: 0)
+    } else {
+      pool.run(parts: operands.tiles, quantize)
+    }
+    let span = panelsPerPart(pool)
+    let parts = (panels + span - 1) / span
+    if direct {
+      let task = DirectTask(weights: self, operands: operands, activations: activations, span: span)
+      pool.run(parts: parts, task)
+    } else {
+      let task = UnpackingTask(
+        weights: self, operands: operands, activations: activations, span: span, plain: plain,
+        scratch: workspace.panels)
+      pool.run(parts: parts, task)
+    }
+  }
+
+  /// Quantised rows in tiles of 16: the arrays of `qk_matmul_args`.
+  struct QuantizedActivations {
+    let codes: UnsafeMutablePointer<Int8>
+    let scales: UnsafeMutablePointer<Float>
+    let sums: UnsafeMutablePointer<Float>
+    let initials: UnsafeMutablePointer<Int32>
+    /// K padded to whole groups.
+    let columns: Int
+
+    var groups: Int { columns / 32 }
+
+    /// Points `arguments` at row `first + done` of the tile that begins at row `first`.
+    @inline(__always)
+    func aim(_ arguments: inout qk_matmul_args, first: Int, done: Int) {
+      arguments.x = UnsafePointer(codes + first * columns + 4 * done)
+      arguments.x_scale = UnsafePointer(scales + first * groups + done)
+      arguments.x_sum = UnsafePointer(sums + first * groups + done)
+      arguments.x_init = UnsafePointer(initials + 2 * first * groups + done)
+      // Integer kernels do not read it; a height that is split steps it all the same.
+      arguments.x_float = UnsafePointer(scales)
+    }
+  }
+
+  private struct QuantizeTask: ParallelTask {
+    let weights: PackedWeights
+    let operands: Operands
+    let out: QuantizedActivations
+
+    func run(part tile: Int, worker: Int) {
+      let first = tile * PackedWeights.tileRows
+      var arguments = qk_quantize_args()
+      arguments.x = operands.x + first * operands.columns
+      arguments.x_stride = operands.columns
+      arguments.rows = operands.rows(ofTile: tile)
+      arguments.columns = operands.columns
+      arguments.groups = out.groups
+      arguments.subgroups = weights.isKQuant ? 1 : weights.subgroups
+      arguments.zero = weights.zero
+      arguments.halves = weights.format == QK_Q6_K ? 1 : 0
+      arguments.codes = out.codes + first * out.columns
+      arguments.scale = out.scales + first * out.groups
+      arguments.sum = out.sums + first * out.groups
+      arguments.initial = out.initials + 2 * first * out.groups
+      weights.kernels.pointee.quantize(&arguments)
+    }
+  }
+
+  /// Panels whose codes are unpacked in registers.
+  private struct DirectTask: ParallelTask {
+    let weights: PackedWeights
+    let operands: Operands
+    let activations: QuantizedActivations
+    let span: Int
+
+    func run(part: Int, worker: Int) {
+      let first = part * span
+      let last = min(first + span, weights.panels)
+      var arguments = qk_matmul_args()
+      arguments.weights = weights.weightBytes(panel: first)
+      arguments.panel_stride = weights.panelStride
+      arguments.panels = last - first
+      arguments.blocks = weights.blocks
+      arguments.subgroups = weights.subgroups
+      arguments.y_stride = operands.stride
+      arguments.outputs = weights.outputs(first: first, last: last)
+      arguments.prefetch = operands.count >= 8 ? PackedWeights.prefetchBytes : 0
+      let y = operands.y + first * PackedWeights.panelRows
+      operands.forEachPiece(tallest: 16) { row, rows, done, height in
+        activations.aim(&arguments, first: row, done: done)
+        arguments.x_rows = rows
+        arguments.y = y + (row + done) * operands.stride
+        qk_matmul_entry(weights.kernels, weights.format, height)(&arguments)
+      }
+    }
+  }
+
+  /// The unpacked form of one panel.
+  struct PlainPanel {
+    let format: qk_format
+    let blocks: Int
+    let subgroups: Int
+
+    init(_ weights: PackedWeights) {
+      format = qk_plain_format(weights.format)
+      subgroups = weights.isKQuant ? 1 : weights.subgroups
+      blocks = weights.paddedColumns / 32 / subgroups
+    }
+
+    var byteCount: Int { blocks * qk_block_bytes(format, subgroups) }
+  }
+
+  /// Panels that are unpacked once and used by every tile. Eight rows leave registers for a group's partial sums beside
+  /// its accumulators, where sixteen would spill them.
+  private struct UnpackingTask: ParallelTask {
+    let weights: PackedWeights
+    let operands: Operands
+    let activations: QuantizedActivations
+    let span: Int
+    let plain: PlainPanel
+    let scratch: UnsafeMutableRawPointer
+
+    func run(part: Int, worker: Int) {
+      let buffer = (scratch + worker * plain.byteCount).assumingMemoryBound(to: UInt8.self)
+      var arguments = qk_matmul_args()
+      arguments.weights = UnsafePointer(buffer)
+      arguments.panel_stride = plain.byteCount
+      arguments.panels = 1
+      arguments.blocks = plain.blocks
+      arguments.subgroups = plain.subgroups
+      arguments.y_stride = operands.stride
+      for panel in (part * span)..<min((part + 1) * span, weights.panels) {
+        qk_unpack_entry(weights.kernels, weights.format)(
+          weights.weightBytes(panel: panel), weights.blocks, weights.subgroups, buffer)
+        arguments.outputs = weights.outputs(first: panel, last: panel + 1)
+        let y = operands.y + panel * PackedWeights.panelRows
+        operands.forEachPiece(tallest: 8) { row, rows, done, height in
+          activations.aim(&arguments, first: row, done: done)
+          arguments.x_rows = rows
+          arguments.y = y + (row + done) * operands.stride
+          qk_matmul_entry(weights.kernels, plain.format, height)(&arguments)
+        }
+      }
+    }
+  }
+}
