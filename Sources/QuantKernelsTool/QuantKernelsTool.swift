@@ -19,7 +19,10 @@ struct QuantKernelsTool: ParsableCommand {
         70 our own fault, 130 interrupted
       """,
     version: "0.1.0",
-    subcommands: [Inspect.self, Convert.self, Bench.self])
+    subcommands: [
+      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
+      Synthesize.self,
+    ])
 
   static func main() {
     Interruption.install()
@@ -37,5 +40,5 @@ struct QuantKernelsTool: ParsableCommand {
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure this machine, a model, or one matrix product.",
-    subcommands: [BenchMachine.self, BenchMatmul.self])
+    subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self])
 }
