@@ -12,7 +12,8 @@
 //
 // Codes of 32 consecutive k are eight *steps* of 4 k. A step is 64 bytes, [16 outputs][4 k]: the operand
 // of one AVX-512 vpdpbusd, two AVX2 vpmaddubsw or four NEON sdot. 4-bit codes pair steps 2v and 2v+1 in
-// the low and high nibbles of vector v (256 bytes for 32 k).
+// the low and high nibbles of vector v (256 bytes for 32 k). The level of NEON smmla has four steps of 8 k, 128 bytes,
+// [16 outputs][8 k], and pairs them alike; planes of further bits count 64 bytes of 8-bit codes as a step on every level.
 enum {
   QK_PANEL = 16, // outputs in a panel: the 32-bit lanes of a 512-bit register
   QK_GROUP = 32, // k in an activation group
@@ -34,7 +35,7 @@ typedef enum qk_format {
   QK_F16,        // dense: [k][16 outputs] of h, no head; the activations are floats
   QK_BF16,       // the same of bfloat16
   QK_F32,        // the same of f
-  QK_PLAIN_S,    // unpacked: 8-bit codes (512 bytes for 32 k), integer zero in x_init; s f[16]
+  QK_PLAIN_S,    // unpacked: 8-bit codes (512 bytes for 32 k) as the level likes them, integer zero in x_init; s f[16]
   QK_PLAIN_A,    // unpacked: s f[16], m f[16]
   QK_PLAIN_6,    // unpacked Q6_K: s f[2][16] for the halves of 16 k
   QK_FORMATS
@@ -83,9 +84,22 @@ static inline size_t qk_block_bytes(qk_format format, size_t subgroups) {
   return qk_head_bytes(format) + subgroups * qk_subgroup_bytes(format);
 }
 
-// Activations of one tile of up to 16 rows, int8 per group of 32.
-// codes [K/4][rows][4], scale [K/32][rows], sum [blocks][rows] (Σ over the block of scale·Σcodes, group by group),
-// init [K/32][rows] = -zero·Σcodes (for QK_Q6_K and QK_PLAIN_6 [K/32][2][rows], a value for each 16 k).
+// What codes of a format are stored above, hence the start of its integers: -zero·Σcodes of the activations. Formats
+// with a minimum have none; -128 for them lets a level that multiplies signed bytes start 8-bit codes at 128·Σcodes.
+static inline int32_t qk_zero(qk_format format) {
+  switch (format) {
+  case QK_INT4_H:
+  case QK_INT4_F: return 8;
+  case QK_INT8_H: return 128;
+  case QK_Q6_K: return 32;
+  default: return -128;
+  }
+}
+
+// Activations of one tile of up to 16 rows, int8 per group of 32, in the steps of the level (4 or 8 k).
+// codes [K/step][rows][step], scale [K/32][rows], sum [blocks][rows] (Σ over the block of scale·Σcodes, group by group),
+// init [K/32][rows] = -zero·Σcodes (for QK_Q6_K and QK_PLAIN_6 [K/32][2][rows], a value for each 16 k), with qk_zero of
+// the format that was unpacked for QK_PLAIN_*.
 typedef struct qk_matmul_args {
   const uint8_t *weights; // first panel
   size_t panel_stride;    // bytes between panels
@@ -146,6 +160,7 @@ enum { QK_HEIGHTS = 5 };
 
 typedef struct qk_matmul_table {
   qk_isa isa;
+  int step; // k of a row that stand together in the activations' codes
   qk_matmul_kernel matmul[QK_FORMATS][QK_HEIGHTS];
   qk_unpack_kernel unpack[QK_FORMATS];
   qk_dequantize_kernel dequantize[QK_FORMATS];

@@ -19,7 +19,7 @@ extension PackedWeights {
     if !direct { try workspace.reservePanels(plain.byteCount * pool.threads) }
     let activations = QuantizedActivations(
       codes: workspace.codes, scales: workspace.scales, sums: workspace.sums,
-      initials: workspace.initials, columns: paddedColumns)
+      initials: workspace.initials, columns: paddedColumns, step: Int(kernels.pointee.step))
 
     let quantize = QuantizeTask(weights: self, operands: operands, out: activations)
     if operands.tiles == 1 {
@@ -48,13 +48,15 @@ extension PackedWeights {
     let initials: UnsafeMutablePointer<Int32>
     /// K padded to whole groups.
     let columns: Int
+    /// Bytes of a row in one k step of the level's kernels.
+    let step: Int
 
     var groups: Int { columns / 32 }
 
     /// Points `arguments` at row `first + done` of the tile that begins at row `first`.
     @inline(__always)
     func aim(_ arguments: inout qk_matmul_args, first: Int, done: Int) {
-      arguments.x = UnsafePointer(codes + first * columns + 4 * done)
+      arguments.x = UnsafePointer(codes + first * columns + step * done)
       arguments.x_scale = UnsafePointer(scales + first * groups + done)
       arguments.x_sum = UnsafePointer(sums + first * groups + done)
       arguments.x_init = UnsafePointer(initials + 2 * first * groups + done)

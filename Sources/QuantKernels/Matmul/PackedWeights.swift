@@ -40,14 +40,9 @@ public final class PackedWeights: @unchecked Sendable {
 
   static let panelRows = Int(QK_PANEL)
 
-  /// The integer that codes are stored above, so that they are unsigned.
-  var zero: Int32 {
-    switch format {
-    case QK_INT8_H: 128
-    case QK_Q6_K: 32
-    default: 8
-    }
-  }
+  /// The integer that codes are stored above, so that they are unsigned; for formats with a minimum what starts the
+  /// signed kernels' integers.
+  var zero: Int32 { qk_zero(format) }
 
   var isDense: Bool { format == QK_F16 || format == QK_BF16 || format == QK_F32 }
   var isKQuant: Bool { format == QK_Q4_K || format == QK_Q5_K || format == QK_Q6_K }
