@@ -1,7 +1,7 @@
 import ArgumentParser
 import QuantKernels
 
-/// `bench matmul`: one matrix product, as a share of what the machine can do.
+/// `bench matmul`: one matrix product, or a list of them, as a share of what the machine can do.
 struct BenchMatmul: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "matmul", abstract: "Speed of one product of activations and packed weights.",
@@ -10,32 +10,39 @@ struct BenchMatmul: ParsableCommand {
       weights are cold: the product rotates through copies that fill four times the last-level \
       cache (--warm uses one copy). The machine's limits are sampled between the runs.
 
+      --shapes measures a list, a line each: format M N K, then a group size and "symmetric" where \
+      they apply; # begins a comment.
+
       Formats: \(WeightFormat.names).
 
       EXAMPLES
         quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
         quantkernels bench matmul --format q4_1 --m 1 --n 4096 --k 4096 --threads 1 --json
+        quantkernels bench matmul --shapes Benchmarks/Shapes/int4.txt
       """)
 
   @OptionGroup var common: CommonOptions
 
   @Option(name: .long, help: "The weights' format.")
-  var format: String
+  var format: String?
 
   @Option(name: .customLong("m"), help: "Rows of activations (tokens).")
-  var tokens: Int
+  var tokens: Int?
 
   @Option(name: .customLong("n"), help: "Outputs.")
-  var outputs: Int
+  var outputs: Int?
 
   @Option(name: .customLong("k"), help: "Inputs.")
-  var inputs: Int
+  var inputs: Int?
 
   @Option(name: .long, help: "Inputs that share a scale; int4 only (default 128).")
   var group: Int?
 
   @Flag(name: .long, help: "No zero points; int4 only.")
   var symmetric = false
+
+  @Option(name: .long, help: ArgumentHelp("A list of shapes instead of one.", valueName: "file"))
+  var shapes: String?
 
   @Option(
     name: .customLong("isa"),
@@ -54,36 +61,63 @@ struct BenchMatmul: ParsableCommand {
   var repetitions = 7
 
   func validate() throws {
-    for (name, value) in [("m", tokens), ("n", outputs), ("k", inputs)] where value < 1 {
-      throw ValidationError("--\(name) \(value) must be at least 1")
+    let alone: [(String, Bool)] = [
+      ("--format", format != nil), ("--m", tokens != nil), ("--n", outputs != nil),
+      ("--k", inputs != nil),
+    ]
+    if shapes == nil, let missing = alone.first(where: { !$0.1 }) {
+      throw ValidationError("\(missing.0) is missing")
+    }
+    if shapes != nil, let extra = (alone + [("--group", group != nil)]).first(where: { $0.1 }) {
+      throw ValidationError("\(extra.0) does not go with --shapes")
     }
     if repetitions < 1 { throw ValidationError("--repetitions \(repetitions) must be at least 1") }
   }
 
   func run() throws {
     let level = try instructionSet.map(chosenInstructionSet) ?? .best
-    let format = try WeightFormat(named: format)
-    if format != .int4, group != nil || symmetric {
-      throw QuantError(
-        .invalidArgument, "--format \(self.format)", "its groups and zero points are fixed",
-        remedy: "leave --group and --symmetric out")
-    }
+    let shapes = try wantedShapes()
     let pool = WorkerPool(threads: common.threadCount)
-    Console.progress("packing weights")
-    let weights = try format.randomWeights(
-      rows: outputs, columns: inputs, group: group, symmetric: symmetric, instructionSet: level,
-      pool: pool)
-    let copies = try copies(of: weights)
     Console.progress("mapping memory and choosing a read loop")
     let limits = try MachineLimits(pool: pool, instructionSet: level)
-    let product = MatmulCase(
-      weights: copies, tokens: tokens, arithmetic: exact ? .exact : .fast, pool: pool)
-    let result = try product.measure(rounds: repetitions, limits: limits)
-    report(result, weights: weights, copies: copies.count, limits: limits)
+    var reports: [MatmulReport] = []
+    for shape in shapes {
+      Console.progress("packing weights")
+      let weights = try shape.randomWeights(instructionSet: level, pool: pool)
+      let copies = try copies(of: weights, tokens: shape.tokens)
+      let product = MatmulCase(
+        weights: copies, tokens: shape.tokens, arithmetic: exact ? .exact : .fast, pool: pool)
+      let report = MatmulReport(
+        shape: shape, weights: weights, copies: copies.count, isExact: exact,
+        result: try product.measure(rounds: repetitions, limits: limits), limits: limits)
+      if self.shapes != nil, !common.json {
+        Console.clearProgress()
+        if reports.isEmpty { Console.writeLine(MatmulReport.tableHead(limits)) }
+        Console.writeLine(report.row)
+        Console.flush()
+      }
+      reports.append(report)
+    }
+    guard self.shapes != nil else {
+      if let report = reports.first { common.finish(report.json, text: report.text) }
+      return
+    }
+    if common.json { common.finish(["cases": .array(reports.map(\.json))], text: "") }
+  }
+
+  private func wantedShapes() throws(QuantError) -> [MatmulShape] {
+    if let shapes { return try MatmulShape.list(path: shapes) }
+    return [
+      try MatmulShape(
+        format: format ?? "", tokens: tokens ?? 0, outputs: outputs ?? 0, inputs: inputs ?? 0,
+        group: group, symmetric: symmetric)
+    ]
   }
 
   /// Enough copies that together they exceed four times the last-level cache, or one.
-  private func copies(of weights: PackedWeights) throws(QuantError) -> [PackedWeights] {
+  private func copies(
+    of weights: PackedWeights, tokens: Int
+  ) throws(QuantError) -> [PackedWeights] {
     guard !warm, tokens <= 32 else { return [weights] }
     var copies = [weights]
     while copies.count * weights.byteCount < 4 * CacheSizes.lastLevel {
@@ -91,39 +125,5 @@ struct BenchMatmul: ParsableCommand {
       copies.append(try weights.copied())
     }
     return copies
-  }
-
-  private func report(
-    _ result: MatmulCase.Result, weights: PackedWeights, copies: Int, limits: MachineLimits
-  ) {
-    let seconds = result.microseconds.median * 1e-6
-    let macs = Double(tokens) * Double(outputs) * Double(inputs) / seconds * 1e-9
-    let bytes = Double(weights.byteCount) / seconds * 1e-9
-    let kernel = weights.kernelName(count: tokens, arithmetic: exact ? .exact : .fast)
-    let ofInt8 = macs / result.limits.int8.median
-    let ofFloat = 2 * macs / result.limits.float32.median
-    let ofRead = bytes / result.limits.read.median
-    common.finish(
-      [
-        "microseconds": result.microseconds.json,
-        "gigaMACPerSecond": JSON(macs), "weightGigabytesPerSecond": JSON(bytes),
-        "kernel": JSON(kernel), "shareOfInt8Peak": JSON(ofInt8),
-        "shareOfReadBandwidth": JSON(ofRead), "shareOfFloat32Peak": JSON(ofFloat),
-        "threads": JSON(limits.threads), "instructionSet": JSON(limits.instructionSet.rawValue),
-        "format": JSON(weights.typeName), "weightBytes": JSON(weights.byteCount),
-        "cold": .bool(copies > 1), "copies": JSON(copies),
-        "readGigabytesPerSecond": result.limits.read.json,
-        "int8GigaMACPerSecond": result.limits.int8.json,
-        "float32GigaflopPerSecond": result.limits.float32.json,
-      ],
-      text: """
-        \(weights.typeName) M=\(tokens) N=\(outputs) K=\(inputs), \(limits.threads) thread(s), \
-        \(kernel), \(copies > 1 ? "cold" : "warm")
-          time      \(result.microseconds.text()) µs, \(result.microseconds.samples.count) runs
-          products  \(fixed(macs, 1)) GMAC/s, \(fixed(ofInt8 * 100, 1)) % of int8 peak, \
-        \(fixed(ofFloat * 100, 1)) % of float32 peak
-          weights   \(fixed(bytes, 1)) GB/s, \(fixed(ofRead * 100, 1)) % of read bandwidth \
-        (\(fixed(result.limits.read.median, 1)) GB/s)
-        """)
   }
 }
