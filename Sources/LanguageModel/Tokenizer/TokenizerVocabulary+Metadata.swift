@@ -64,3 +64,5 @@ extension TokenizerVocabulary {
     modelName = metadata.string("general.name") ?? ""
   }
 }
+
+extension GGUFMetadata: TokenizerMetadata {}
