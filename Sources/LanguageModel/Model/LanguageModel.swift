@@ -103,3 +103,5 @@ public final class LanguageModel: Sendable {
       keyValueType: keyValueType ?? options.keyValueType)
   }
 }
+
+extension GGUFMetadata: TokenizerMetadata {}
