@@ -69,6 +69,16 @@ public final class SafetensorsFile: Sendable {
     let count = min(tensor.byteCount, bytes.count - start)
     return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
   }
+
+  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it returns.
+  ///
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
+  /// use in the source.
+  public func withBytes<R, E: Error>(
+    of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try withExtendedLifetime(self) { () throws(E) -> R in try body(bytes(of: tensor)) }
+  }
 }
 
 /// A safetensors header, parsed and checked.

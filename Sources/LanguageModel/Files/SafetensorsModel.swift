@@ -111,10 +111,21 @@ public final class SafetensorsModel: Sendable {
     return files[Int(fileNumbers[place])].bytes(of: tensor)
   }
 
+  /// Calls `body` with the bytes of one of this model's tensors, and keeps them mapped until it returns.
+  ///
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
+  /// use in the source.
+  public func withBytes<R, E: Error>(
+    of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try withExtendedLifetime(self) { () throws(E) -> R in try body(bytes(of: tensor)) }
+  }
+
   /// Calls `body` with each tensor's name and its file's, in the index's order.
   private static func walk(
     _ index: MappedFile, _ body: (String, String) throws(QuantError) -> Void
   ) throws(QuantError) {
+    defer { withExtendedLifetime(index) {} }
     var json = JSONCursor(index.bytes, file: index.path)
     var found = false
     try json.expect("{")
