@@ -11,8 +11,9 @@ package final class AlignedBuffer: @unchecked Sendable {
   package let count: Int
   private let mapped: Int
 
+  /// - Parameter hugePages: whether large ones are asked onto huge pages or kept off them.
   /// - Throws: ``QuantError`` (`outOfMemory`) when the system refuses.
-  package init(count: Int, for subject: String) throws(QuantError) {
+  package init(count: Int, for subject: String, hugePages: Bool = true) throws(QuantError) {
     self.count = count
     let hugePage = 2 << 20
     func refuse() -> QuantError {
@@ -32,7 +33,7 @@ package final class AlignedBuffer: @unchecked Sendable {
       base = raw + skip
       slack = skip
       #if os(Linux)
-        madvise(base, count, MADV_HUGEPAGE)
+        madvise(base, count, hugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE)
       #endif
     } else {
       mapped = 0

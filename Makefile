@@ -1,0 +1,28 @@
+# Everything a newcomer types. Each target installs what it needs and is missing.
+#   make bench     build in release, fetch the model, print the machine's, the model's and the kernels' speed
+#   make test      the tests: on this processor, emulated older and ARM ones, and as a dependency of a clean package
+#   make lint      formatting, and no build product under version control
+#   make compare   ours and theirs (llama.cpp, PyTorch, onnxruntime) in one interleaved run
+#   make model     fetch the model and print where it is
+SHELL := /bin/bash
+.DEFAULT_GOAL := bench
+.PHONY: bench test lint compare model smoke
+
+bench:
+	@Benchmarks/bench.sh
+
+test:
+	@Tests/test.sh
+
+lint:
+	@Tests/lint.sh
+
+compare:
+	@Benchmarks/compare.sh
+
+model:
+	@Benchmarks/model.sh
+
+# A short run of the main job on a small model made on the spot.
+smoke:
+	@Benchmarks/bench.sh --smoke

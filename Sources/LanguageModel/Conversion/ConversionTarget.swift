@@ -1,0 +1,40 @@
+import QuantKernels
+
+/// What a model can be converted to.
+public enum ConversionTarget: Sendable, Equatable {
+  /// A GGUF file whose matrices are of this type.
+  case gguf(GGMLType)
+  /// A safetensors file with int4 layers in this format.
+  case safetensors(Int4Tensors.Format)
+
+  /// The GGUF types that can be written.
+  public static let ggufTypes: [GGMLType] = [.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1]
+
+  /// The names that ``init(named:)`` knows.
+  public static var names: [String] {
+    ggufTypes.map { $0.name.lowercased() } + ["awq", "gptq", "quick", "marlin"]
+  }
+
+  /// Types that exist but that no quantizer here writes.
+  private static let readOnly = ["q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "native"]
+
+  /// - Parameter name: one of ``names``, in any case.
+  /// - Throws: ``QuantError`` `.invalidArgument` for an unknown name, `.unsupported` for a type that is
+  ///   known but cannot be written.
+  public init(named name: String) throws(QuantError) {
+    let lower = name.lowercased()
+    if let type = ConversionTarget.ggufTypes.first(where: { $0.name.lowercased() == lower }) {
+      self = .gguf(type)
+    } else if let format = [Int4Tensors.Format.awq, .gptq, .quick, .marlin].first(where: {
+      $0.rawValue == lower
+    }) {
+      self = .safetensors(format)
+    } else {
+      let known = ConversionTarget.readOnly.contains(lower)
+      throw QuantError(
+        known ? .unsupported : .invalidArgument, "type \(name)",
+        known ? "cannot be written" : "is not known",
+        remedy: "choose one of \(ConversionTarget.names.joined(separator: ", "))")
+    }
+  }
+}

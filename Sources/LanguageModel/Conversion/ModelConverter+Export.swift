@@ -1,0 +1,124 @@
+import QuantKernels
+import Synchronization
+
+extension ModelConverter {
+  /// A checkpoint of floats or GGUF blocks to int4 safetensors.
+  func exportLayers(
+    of checkpoint: some Checkpoint, as format: Int4Tensors.Format, path: String, _ work: Work
+  ) throws(QuantError) -> Summary {
+    if options.embeddingType != nil {
+      throw QuantError(
+        .invalidArgument, "--embeddings", "embeddings are F16 in safetensors",
+        remedy: "leave the option out")
+    }
+    let linear = checkpoint.entries.filter(\.isLinear)
+    let keepsCodes =
+      linear.allSatisfy(\.isInt4) && (options.groupSize ?? 32) == 32 && !linear.isEmpty
+    let groupSize = keepsCodes ? 32 : try chooseGroupSize(linear)
+    var summary = Summary()
+    summary.groupSize = groupSize
+    var layers: [(layer: String, matrix: Int4Matrix)] = []
+    for (index, entry) in linear.enumerated() {
+      try work.check()
+      let layer = String(entry.name.dropLast(".weight".count))
+      if keepsCodes, let matrix = try checkpoint.int4(entry) {
+        layers.append((layer, matrix))
+        summary.exact += 1
+      } else {
+        layers.append(
+          (
+            layer,
+            try quantize(
+              try checkpoint.floats(entry), layer: layer, rows: entry.shape[0],
+              columns: entry.shape[1], groupSize: groupSize,
+              symmetric: options.symmetric || format == .marlin)
+          ))
+      }
+      work.report(index + 1, of: linear.count + 1)
+    }
+    let final = Self.finalFormat(format, layers.map(\.matrix))
+    var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: groupSize))
+    for entry in layers {
+      try work.check()
+      try Self.add(entry, final, to: &writer)
+    }
+    for entry in checkpoint.entries where !entry.isLinear {
+      try writer.addTensor(entry.name, type: .f16, shape: entry.shape) {
+        sink throws(QuantError) in
+        try work.check()
+        try sink.write(try Self.halves(try checkpoint.floats(entry), entry.name))
+      }
+    }
+    summary.converted = linear.count
+    summary.tensors = checkpoint.entries.count
+    try writer.write(to: path, isCancelled: work.isCancelled)
+    return summary
+  }
+
+  /// The largest of 128, 64 and 32 that divides the inputs of all layers, or what was asked for.
+  private func chooseGroupSize(_ linear: [CheckpointEntry]) throws(QuantError) -> Int {
+    if let wanted = options.groupSize {
+      guard wanted > 0, let bad = linear.first(where: { $0.shape[1] % wanted != 0 }) else {
+        return wanted
+      }
+      throw QuantError(
+        .invalidArgument, "--group \(wanted)",
+        "does not divide the \(bad.shape[1]) inputs of \(bad.name)",
+        remedy: "choose a multiple of 32 that divides the inputs of all layers")
+    }
+    let fits = [128, 64, 32].first { size in linear.allSatisfy { $0.shape[1] % size == 0 } }
+    guard let fits else {
+      throw QuantError(
+        .unsupported, source, "no group size of 128, 64 or 32 divides the inputs of all layers",
+        remedy: "choose a GGUF type instead")
+    }
+    return fits
+  }
+
+  /// Quantizes a matrix, blocks of rows in parallel.
+  private func quantize(
+    _ values: [Float], layer: String, rows: Int, columns: Int, groupSize: Int, symmetric: Bool
+  ) throws(QuantError) -> Int4Matrix {
+    guard rows > 0, columns > 0, values.count == rows * columns else {
+      throw QuantError(
+        .invalidData, "layer \(layer)", "\(values.count) weights are not \(rows)×\(columns)",
+        remedy: "fetch the file again")
+    }
+    let partRows = max(1, (rows + 4 * pool.threads - 1) / (4 * pool.threads))
+    let count = (rows + partRows - 1) / partRows
+    let results = Mutex<[Result<Int4Matrix, QuantError>?]>(Array(repeating: nil, count: count))
+    pool.run(parts: count) { part, _ in
+      let start = part * partRows
+      let end = min(start + partRows, rows)
+      let result = Result { () throws(QuantError) in
+        try Int4Matrix(
+          quantizing: Array(values[start * columns..<end * columns]), rows: end - start,
+          columns: columns, groupSize: groupSize, symmetric: symmetric)
+      }
+      results.withLock { $0[part] = result }
+    }
+    do throws(QuantError) {
+      var parts: [Int4Matrix] = []
+      for result in results.withLock({ $0 }) { if let result { parts.append(try result.get()) } }
+      return try Int4Matrix.joined(parts)
+    } catch {
+      throw QuantError(
+        error.code, "layer \(layer), \(error.subject)", error.problem, remedy: error.remedy)
+    }
+  }
+
+  private static func halves(_ values: [Float], _ name: String) throws(QuantError) -> [UInt8] {
+    var halves: [UInt16] = []
+    halves.reserveCapacity(values.count)
+    for (index, value) in values.enumerated() {
+      let half = HalfPrecision.half(value)
+      guard HalfPrecision.isFinite(half: half) else {
+        throw QuantError(
+          .unsupported, "tensor \(name)", "value \(value) at \(index) is beyond binary16",
+          remedy: "convert to a GGUF type, which keeps float32 where it must")
+      }
+      halves.append(half)
+    }
+    return Int4Layers.bytes(halves)
+  }
+}

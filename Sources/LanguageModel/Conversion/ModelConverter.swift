@@ -1,0 +1,106 @@
+import QuantKernels
+
+/// Writes a model in another type or format.
+///
+/// - GGUF to GGUF: matrices of linear layers, the embedding and the head are requantized; everything of one
+///   dimension stays float32. A matrix whose rows are no whole number of the type's blocks becomes F16.
+/// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are repacked
+///   as they stand), the rest becomes F16, under Hugging Face's names.
+/// - int4 safetensors to int4 safetensors: a repack by integer moves; every other tensor is copied.
+///
+/// The file appears whole or not at all.
+public struct ModelConverter {
+  public struct Options: Sendable, Equatable {
+    /// Type of the embedding and the head when it is not that of the other matrices; GGUF only.
+    public var embeddingType: GGMLType?
+    /// Inputs that share a scale in int4 safetensors; nil takes the largest of 128, 64 and 32 that divides all
+    /// layers, and 32 where the source's Q4_0 groups can be kept.
+    public var groupSize: Int?
+    /// No zero points in int4 safetensors that are quantized here. Marlin never has them.
+    public var symmetric = false
+
+    public init() {}
+  }
+
+  /// What was written.
+  public struct Summary: Sendable, Equatable {
+    /// Tensors in the new file.
+    public var tensors = 0
+    /// Matrices that are in the wanted type or format.
+    public var converted = 0
+    /// Of these, how many carry the source's codes and scales bit for bit.
+    public var exact = 0
+    /// Matrices that do not fit the type and became F16 instead.
+    public var fallbacks: [String] = []
+    /// Inputs that share a scale, for int4 safetensors.
+    public var groupSize: Int?
+  }
+
+  public let source: String
+  public let target: ConversionTarget
+  public let options: Options
+  let pool: WorkerPool
+
+  public init(
+    source: String, target: ConversionTarget, options: Options = Options(),
+    pool: WorkerPool = .standard
+  ) {
+    self.source = source
+    self.target = target
+    self.options = options
+    self.pool = pool
+  }
+
+  /// Converts.
+  ///
+  /// - Parameters:
+  ///   - isCancelled: asked between pieces of work.
+  ///   - progress: called with the share done, 0…1.
+  /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot hold the
+  ///   source (an int4 model as GGUF, zero points in Marlin, a shape that a format does not cover);
+  ///   `.invalidArgument` for an output that is the source; `.cancelled`.
+  /// - Complexity: O(weights) time; memory of one matrix for GGUF, of the new file for safetensors.
+  public func write(
+    to path: String, isCancelled: @escaping @Sendable () -> Bool = { false },
+    progress: ((Double) -> Void)? = nil
+  ) throws(QuantError) -> Summary {
+    guard path != source else {
+      throw QuantError(
+        .invalidArgument, path, "is both source and output", remedy: "write to another path")
+    }
+    let work = Work(isCancelled: isCancelled, progress: progress)
+    switch (try ModelFileKind(path: source), target) {
+    case (.gguf, .gguf(let type)):
+      return try requantize(try GGUFFile(path: source), to: type, path: path, work)
+    case (.gguf, .safetensors(let format)):
+      return try exportLayers(
+        of: try GGUFCheckpoint(try GGUFFile(path: source)), as: format, path: path, work)
+    case (.safetensors, .safetensors(let format)):
+      let model = try SafetensorsModel(path: source)
+      if model.tensors.contains(where: { Int4Layers.isWeight($0.name) }) {
+        return try repack(model, to: format, path: path, work)
+      }
+      return try exportLayers(
+        of: try SafetensorsCheckpoint(model, path: source), as: format, path: path, work)
+    case (.safetensors, .gguf):
+      throw QuantError(
+        .unsupported, source, "a safetensors file has no tokenizer, which a GGUF file needs",
+        remedy: "convert the original checkpoint with llama.cpp's convert_hf_to_gguf.py first")
+    }
+  }
+
+  /// Cancellation and progress of one conversion.
+  struct Work {
+    let isCancelled: @Sendable () -> Bool
+    let progress: ((Double) -> Void)?
+
+    func check() throws(QuantError) {
+      if isCancelled() {
+        throw QuantError(
+          .cancelled, "conversion", "the work was cancelled", remedy: "start it again when wanted")
+      }
+    }
+
+    func report(_ done: Int, of all: Int) { progress?(Double(done) / Double(max(all, 1))) }
+  }
+}

@@ -1,0 +1,98 @@
+import ArgumentParser
+import LanguageModel
+import QuantKernels
+
+/// `convert`: a model in another type or format.
+struct Convert: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Requantize or repack a model.",
+    discussion: """
+      A GGUF type writes GGUF: matrices in that type, norms in float32. awq, gptq, quick and marlin \
+      write safetensors with int4 layers under the public tools' names. Among those four nothing is \
+      requantized, and Q4_0 layers are repacked as they stand. The file appears whole or not at all.
+
+      Types: \(ConversionTarget.names.joined(separator: ", ")).
+
+      EXAMPLES
+        quantkernels convert model.gguf --to q4_0 --embeddings q8_0 -o model.q4_0.gguf
+        quantkernels convert model.gguf --to awq --group 64 -o model.awq.safetensors
+        quantkernels convert model.awq.safetensors --to quick -o model.quick.safetensors
+      """)
+
+  @OptionGroup var common: CommonOptions
+
+  @Argument(help: "A GGUF file, a safetensors file, its index, or the folder that holds it.")
+  var file: String
+
+  @Option(name: .long, help: ArgumentHelp("The type or format.", valueName: "type"))
+  var to: String
+
+  @Option(name: .customShort("o"), help: ArgumentHelp("The file to write.", valueName: "file"))
+  var output: String
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Type of the embedding and the head, for GGUF (default: that of --to).", valueName: "type"))
+  var embeddings: String?
+
+  @Option(
+    name: .long,
+    help:
+      "Inputs that share a scale, for safetensors (default: the largest of 128, 64, 32 that fits).")
+  var group: Int?
+
+  @Flag(name: .long, help: "No zero points, for safetensors.")
+  var symmetric = false
+
+  @Flag(name: .long, help: "Order columns by activation size (not in this build).")
+  var actOrder = false
+
+  @Option(
+    name: .long, help: ArgumentHelp("Calibration text (not in this build).", valueName: "file"))
+  var calibrate: String?
+
+  func run() throws {
+    if actOrder || calibrate != nil {
+      throw QuantError(
+        .unsupported, actOrder ? "--act-order" : "--calibrate",
+        "calibrated quantization is not in this build", remedy: "leave the option out")
+    }
+    let target = try ConversionTarget(named: to)
+    var options = ModelConverter.Options()
+    options.groupSize = group
+    options.symmetric = symmetric
+    if let embeddings {
+      guard case .gguf(let type) = try ConversionTarget(named: embeddings) else {
+        throw QuantError(
+          .invalidArgument, "--embeddings \(embeddings)", "is no GGUF type",
+          remedy: "choose one of f32, f16, bf16, q8_0, q4_0, q4_1")
+      }
+      options.embeddingType = type
+    }
+    if case .gguf = target, group != nil || symmetric {
+      throw QuantError(
+        .invalidArgument, "--to \(to)", "its groups and zero points are fixed",
+        remedy: "leave --group and --symmetric out")
+    }
+    let converter = ModelConverter(
+      source: file, target: target, options: options, pool: WorkerPool(threads: common.threadCount))
+    let start = MonotonicClock.nanoseconds()
+    let summary = try converter.write(
+      to: output, isCancelled: { Interruption.isRequested },
+      progress: { Console.progress("converting \(fixed($0 * 100, 0)) %") })
+    let seconds = MonotonicClock.seconds(since: start)
+    common.finish(
+      [
+        "output": JSON(output), "type": JSON(to), "tensors": JSON(summary.tensors),
+        "converted": JSON(summary.converted), "exact": JSON(summary.exact),
+        "fallbacks": .array(summary.fallbacks.map { JSON($0) }),
+        "groupSize": summary.groupSize.map { JSON($0) } ?? .null, "seconds": JSON(seconds),
+      ],
+      text: """
+        \(output): \(summary.tensors) tensors, \(summary.converted) matrices in \(to)\
+        \(summary.groupSize.map { ", groups of \($0)" } ?? ""), \(summary.exact) of them bit for bit\
+        \(summary.fallbacks.isEmpty ? "" : "; \(summary.fallbacks.count) did not fit and are F16")
+        """)
+  }
+}

@@ -1,0 +1,110 @@
+import ArgumentParser
+import LanguageModel
+import QuantKernels
+
+/// `generate`: continues a prompt and streams the text.
+struct Generate: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Generate text from a prompt.",
+    discussion: """
+      The prompt is one user message in the model's chat template, or plain text with \
+      --no-chat-template and for models without a template. --temperature 0 takes the likeliest \
+      token each time; any other is repeatable by --seed. A file named - is standard input.
+
+      EXAMPLES
+        quantkernels generate --model model.gguf --prompt "Name three rivers." -n 64
+        quantkernels generate --model model.gguf --prompt-file story.txt --no-chat-template \
+      --temperature 0.8 --seed 7
+      """)
+
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var model: ModelOptions
+
+  @Option(name: .long, help: "The prompt.")
+  var prompt: String?
+
+  @Option(name: .long, help: ArgumentHelp("A file with the prompt.", valueName: "file"))
+  var promptFile: String?
+
+  @Option(name: .customShort("n"), help: "At most so many tokens.")
+  var tokens = 256
+
+  @Option(name: .long, help: "0 is greedy; larger values flatten the distribution.")
+  var temperature: Float = 0
+
+  @Option(name: .long, help: "Only the k likeliest tokens; 0 keeps all.")
+  var topK = 40
+
+  @Option(name: .long, help: "Only the likeliest tokens that sum up to this probability.")
+  var topP: Float = 0.95
+
+  @Option(name: .long, help: "Only tokens at least so likely, relative to the likeliest.")
+  var minP: Float = 0.05
+
+  @Option(name: .long, help: "The seed of the random generator.")
+  var seed: UInt64 = 0
+
+  @Flag(name: .long, help: "Read the prompt as plain text.")
+  var noChatTemplate = false
+
+  @Option(name: .long, help: "Tensor-parallel ranks (not in this build).")
+  var ranks: Int?
+
+  func validate() throws {
+    if prompt != nil, promptFile != nil {
+      throw ValidationError("give --prompt or --prompt-file, not both")
+    }
+    if prompt == nil, promptFile == nil { throw ValidationError("give --prompt or --prompt-file") }
+    if tokens < 0 { throw ValidationError("-n \(tokens) must be 0 or more") }
+  }
+
+  func run() throws {
+    if let ranks {
+      throw QuantError(
+        .unsupported, "--ranks \(ranks)", "tensor parallelism is not in this build",
+        remedy: "leave the option out")
+    }
+    let bytes = try prompt.map { Array($0.utf8) } ?? readText(promptFile)
+    let loaded = try model.load(common)
+    var options = GenerationOptions()
+    options.maximumTokens = tokens
+    options.sampling.temperature = temperature
+    options.sampling.topK = topK
+    options.sampling.topP = topP
+    options.sampling.minP = minP
+    options.sampling.seed = seed
+
+    let streams = !common.json
+    let result = try loaded.makeSession().generate(
+      prompt: try promptTokens(bytes, loaded), options: options, cancellation: Interruption.flag
+    ) { _, text in
+      if streams {
+        Console.write(text)
+        Console.flush()
+      }
+      return true
+    }
+    if streams, !result.tokens.isEmpty { Console.writeLine() }
+    if result.reason == .cancelled { try Interruption.check() }
+    if streams {
+      Console.flush()
+      Console.status(
+        "\(result.promptTokens) prompt tokens at \(fixed(result.promptTokensPerSecond, 1))/s, "
+          + "\(result.tokens.count) generated at \(fixed(result.decodeTokensPerSecond, 1))/s")
+      return
+    }
+    common.finish(
+      [
+        "text": JSON(result.text), "tokens": .array(result.tokens.map { JSON(Int($0)) }),
+        "promptTokens": JSON(result.promptTokens),
+        "promptTokensPerSecond": JSON(result.promptTokensPerSecond),
+        "decodeTokensPerSecond": JSON(result.decodeTokensPerSecond),
+        "stopReason": JSON(result.reason.rawValue), "threads": JSON(loaded.pool.threads),
+      ], text: "")
+  }
+
+  private func promptTokens(_ bytes: [UInt8], _ loaded: LanguageModel) throws(QuantError) -> [Int32]
+  {
+    loaded.tokenizer.encode(bytes, parseSpecial: false)
+  }
+}

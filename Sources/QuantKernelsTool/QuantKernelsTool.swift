@@ -1,0 +1,44 @@
+import ArgumentParser
+import QuantKernels
+
+/// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable: scripts rely on them.
+@main
+struct QuantKernelsTool: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "quantkernels",
+    abstract: "Quantized language models on this machine's processor.",
+    discussion: """
+      EXAMPLES
+        quantkernels generate --model model.gguf --prompt "What is a byte?" -n 64
+        quantkernels perplexity --model model.gguf --text corpus.txt --chunks 20
+        quantkernels bench machine --json
+        quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
+
+      EXIT CODES
+        0 done, 64 bad usage, 65 bad data, 66 missing file, 69 not built in or not available here,
+        70 our own fault, 130 interrupted
+      """,
+    version: "0.1.0",
+    subcommands: [
+      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
+      Synthesize.self,
+    ])
+
+  static func main() {
+    Interruption.install()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+      Console.flush()
+    } catch {
+      exitTool(ExitStatus.report(error))
+    }
+  }
+}
+
+/// Groups the measuring commands.
+struct Bench: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench", abstract: "Measure this machine, a model, or one matrix product.",
+    subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self])
+}

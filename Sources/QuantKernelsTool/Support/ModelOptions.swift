@@ -1,0 +1,76 @@
+import ArgumentParser
+import LanguageModel
+import QuantKernels
+
+/// What every command that runs a model takes.
+struct ModelOptions: ParsableArguments {
+  @Option(name: .long, help: ArgumentHelp("The model, a GGUF file.", valueName: "file"))
+  var model: String
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("How keys and values are stored: f32 or f16.", valueName: "type"))
+  var kvCache = "f16"
+
+  @Flag(name: .long, help: "Compute in float32 throughout instead of int8 activations.")
+  var exact = false
+
+  @Option(
+    name: .customLong("isa"),
+    help: ArgumentHelp(
+      "Kernels of this level: \(InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")).",
+      valueName: "level"))
+  var instructionSet: String?
+
+  /// - Throws: ``QuantError`` for a cache type that is unknown (64) or not built in (69).
+  func keyValueType() throws(QuantError) -> KeyValueType {
+    if let type = KeyValueType(rawValue: kvCache) { return type }
+    if kvCache == "q8_0" || kvCache == "q4_0" || kvCache.hasPrefix("palu:") {
+      throw QuantError(
+        .unsupported, "--kv-cache \(kvCache)", "this build has no quantized or low-rank cache",
+        remedy: "use f16 or f32")
+    }
+    throw QuantError(
+      .invalidArgument, "--kv-cache \(kvCache)", "no such type", remedy: "use f16 or f32")
+  }
+
+  /// Opens the model, showing progress.
+  func load(_ common: CommonOptions, contextLength: Int? = nil) throws(QuantError) -> LanguageModel
+  {
+    var options = LanguageModel.Options()
+    options.threads = common.threadCount
+    options.arithmetic = exact ? .exact : .fast
+    options.keyValueType = try keyValueType()
+    options.contextLength = contextLength
+    if let instructionSet { options.instructionSet = try chosenInstructionSet(instructionSet) }
+    let loaded = try LanguageModel(path: model, options: options) { share in
+      Console.progress("packing weights \(fixed(share * 100, 0)) %")
+    }
+    Console.clearProgress()
+    try Interruption.check()
+    return loaded
+  }
+}
+
+/// The level that `--isa` names.
+///
+/// - Throws: ``QuantError`` for a name that is unknown (64) or that this processor does not run (69).
+func chosenInstructionSet(_ name: String) throws(QuantError) -> InstructionSet {
+  let names = InstructionSet.supported.map(\.rawValue).joined(separator: ", ")
+  guard let level = InstructionSet(rawValue: name) else {
+    throw QuantError(
+      .invalidArgument, "--isa \(name)", "no such level", remedy: "choose one of \(names)")
+  }
+  guard level.isSupported else {
+    throw QuantError(
+      .unsupported, "--isa \(name)", "this processor does not run it",
+      remedy: "choose one of \(names)")
+  }
+  return level
+}
+
+/// The bytes of a file, or of standard input for `-` or nil.
+func readText(_ path: String?) throws(QuantError) -> [UInt8] {
+  guard let path, path != "-" else { return Console.readStandardInput() }
+  return Array(try MappedFile(path: path).bytes)
+}

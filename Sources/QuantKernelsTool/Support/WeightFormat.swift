@@ -1,0 +1,165 @@
+import QuantKernels
+
+/// The formats that `bench matmul` knows: the command line's table of them.
+enum WeightFormat: Equatable {
+  case int4
+  case type(GGMLType)
+
+  static let types: [GGMLType] = [.q4_0, .q4_1, .q8_0, .q4_k, .q5_k, .q6_k, .f16, .bf16, .f32]
+  static var names: String {
+    (["int4"] + types.map { $0.name.lowercased() }).joined(separator: ", ")
+  }
+  /// Formats that a build with ternary kernels knows.
+  private static let ternary = [
+    "ternary", "ternary-dense", "i2_s", "tl1", "tl2", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn",
+  ]
+
+  /// - Throws: ``QuantError`` for a name that is unknown (64) or not built in (69).
+  init(named name: String) throws(QuantError) {
+    if name == "int4" {
+      self = .int4
+    } else if let type = WeightFormat.types.first(where: { $0.name.lowercased() == name }) {
+      self = .type(type)
+    } else if WeightFormat.ternary.contains(name) {
+      throw QuantError(
+        .unsupported, "--format \(name)", "this build has no ternary kernels",
+        remedy: "choose one of \(WeightFormat.names)")
+    } else {
+      throw QuantError(
+        .invalidArgument, "--format \(name)", "no such format",
+        remedy: "choose one of \(WeightFormat.names)")
+    }
+  }
+
+  /// Packed weights of random codes whose values have the size of a model's.
+  func randomWeights(
+    rows: Int, columns: Int, group: Int?, symmetric: Bool, instructionSet: InstructionSet,
+    pool: WorkerPool
+  ) throws(QuantError) -> PackedWeights {
+    switch self {
+    case .int4:
+      let matrix = try WeightFormat.randomInt4(
+        rows: rows, columns: columns, group: group ?? min(128, columns), symmetric: symmetric)
+      return try PackedWeights(matrix, instructionSet: instructionSet)
+    case .type(let type):
+      let bytes = try WeightFormat.randomBlocks(type, rows: rows, columns: columns)
+      var packed: Result<PackedWeights, QuantError>?
+      bytes.withUnsafeBytes { bytes in
+        packed = Result { () throws(QuantError) in
+          try PackedWeights(
+            type: type, parts: [(bytes: bytes, rows: rows)], columns: columns, name: type.name,
+            instructionSet: instructionSet, pool: pool)
+        }
+      }
+      guard let packed else {
+        throw QuantError(.invalidData, type.name, "nothing was packed", remedy: "report it")
+      }
+      return try packed.get()
+    }
+  }
+
+  private static func randomInt4(
+    rows: Int, columns: Int, group: Int, symmetric: Bool
+  ) throws(QuantError) -> Int4Matrix {
+    var random = SplitRandom(seed: 2)
+    guard group > 0, columns % group == 0 else {
+      throw QuantError(
+        .invalidArgument, "--group \(group)", "does not divide K = \(columns)",
+        remedy: "choose a multiple of 32 that divides K, or K itself")
+    }
+    let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
+    guard !overflow, elements < 1 << 36 else {
+      throw QuantError(
+        .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
+        remedy: "choose a smaller shape")
+    }
+    let groups = rows * (columns / group)
+    return try Int4Matrix(
+      rows: rows, columns: columns, groupSize: group,
+      codes: (0..<elements).map { _ in UInt8(truncatingIfNeeded: random.next() & 15) },
+      // Exact in binary16, as the scales of files are.
+      scales: (0..<groups).map { _ in Float(16 + random.next() % 16) * 0x1p-12 },
+      offsets: symmetric
+        ? .symmetric
+        : .zeroPoints((0..<groups).map { _ in UInt8(truncatingIfNeeded: 4 + random.next() % 8) }))
+  }
+
+  private static func randomBlocks(
+    _ type: GGMLType, rows: Int, columns: Int
+  ) throws(QuantError) -> [UInt8] {
+    guard let rowBytes = type.rowBytes(columns: columns) else {
+      throw QuantError(
+        .invalidArgument, "--k \(columns)",
+        "is no multiple of the \(type.blockElements) of a block",
+        remedy: "choose such a K")
+    }
+    let (total, overflow) = rows.multipliedReportingOverflow(by: rowBytes)
+    guard !overflow, total < 1 << 37 else {
+      throw QuantError(
+        .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
+        remedy: "choose a smaller shape")
+    }
+    var random = SplitRandom(seed: 3)
+    let half: UInt16 = 0x1C00  // 2⁻⁸
+    switch type {
+    case .f32: return floats(total / 4, &random) { $0.bitPattern }
+    case .f16: return floats(total / 2, &random) { HalfPrecision.half($0) }
+    case .bf16:
+      return floats(total / 2, &random) { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }
+    default: break
+    }
+    var bytes = [UInt8](unsafeUninitializedCapacity: total) { buffer, count in
+      for index in 0..<total { buffer[index] = UInt8(truncatingIfNeeded: random.next() >> 24) }
+      count = total
+    }
+    // Where a block holds its binary16 scales (ggml's block_q… structures).
+    let scales: [Int] =
+      switch type {
+      case .q4_1, .q5_1, .q4_k, .q5_k: [0, 2]
+      case .q6_k: [208]
+      default: [0]
+      }
+    for block in 0..<total / type.blockBytes {
+      for scale in scales {
+        bytes[block * type.blockBytes + scale] = UInt8(truncatingIfNeeded: half)
+        bytes[block * type.blockBytes + scale + 1] = UInt8(truncatingIfNeeded: half >> 8)
+      }
+    }
+    return bytes
+  }
+
+  private static func floats<Bits: FixedWidthInteger>(
+    _ count: Int, _ random: inout SplitRandom, _ encode: (Float) -> Bits
+  ) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count * MemoryLayout<Bits>.size)
+    for _ in 0..<count {
+      withUnsafeBytes(of: encode(random.normal() * 0x1p-6).littleEndian) {
+        bytes.append(contentsOf: $0)
+      }
+    }
+    return bytes
+  }
+}
+
+/// SplitMix64 with a rough normal distribution, for weights and activations of benchmarks.
+struct SplitRandom {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  /// The sum of four 16-bit uniforms, scaled to variance 1.
+  mutating func normal() -> Float {
+    let bits = next()
+    var sum: Float = 0
+    for part in 0..<4 { sum += Float(UInt16(truncatingIfNeeded: bits >> UInt64(16 * part))) }
+    return (sum * 0x1p-16 - 2) * 1.7320508
+  }
+}

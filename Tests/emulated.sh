@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs the built tests of kernels under processors that stop at SSE4.2 (the scalar level) and at AVX2, so that
+# every x86 level is executed and its dispatch policed. Usage: Tests/emulated.sh BIN_PATH
+set -euo pipefail
+bundle=$(find "$1" -maxdepth 1 -name '*PackageTests.xctest' -print -quit)
+[ -n "$bundle" ] || { echo "error: no test bundle in $1; build with --build-tests" >&2; exit 1; }
+for processor in Nehalem Haswell; do
+  echo "== emulated $processor"
+  qemu-x86_64-static -cpu "$processor" "$bundle" --testing-library swift-testing \
+    --filter '^QuantKernelsTests\.' --no-parallel
+done

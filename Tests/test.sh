@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# All tests: on this processor, under emulated older processors and ARM ones, and from a clean package that
+# depends on this one by version. The suites run in release: their sweeps take 10 to 90 times longer in debug.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. Benchmarks/install.sh
+need_swift
+need git git
+
+echo "== a clean package that depends by version"
+Tests/Consumer/run.sh
+
+build=(-c release -Xswiftc -enable-testing --scratch-path .build-test)
+echo "== building the tests"
+swift build "${build[@]}" --build-tests
+
+if [ "$(uname -m)" = x86_64 ] && need qemu-x86_64-static qemu-user-static; then
+  Tests/emulated.sh "$(swift build "${build[@]}" --show-bin-path)"
+else
+  echo "== skipped: older x86 processors (needs x86_64 and qemu-x86_64-static)"
+fi
+if [ -x Tests/CrossArchitecture/run.sh ]; then
+  if [ "$(uname -s)" = Linux ] && need qemu-aarch64-static qemu-user-static \
+    && need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross; then
+    echo "== ARM kernels, emulated"
+    Tests/CrossArchitecture/run.sh
+  else
+    echo "== skipped: ARM kernels (needs qemu-user-static, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
+  fi
+fi
+
+# Last, so that its summary ends the output.
+echo "== this processor"
+swift test "${build[@]}" --skip-build
