@@ -1,7 +1,8 @@
 import QuantKernels
 import Synchronization
 
-/// A request to stop, raised from any thread or signal handler and looked at between tokens and prompt batches.
+/// A request to stop, raised from any thread or signal handler and looked at between tokens and
+/// prompt batches.
 public final class CancellationFlag: Sendable {
   private let flag = Atomic<Bool>(false)
 

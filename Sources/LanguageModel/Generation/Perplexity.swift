@@ -8,13 +8,14 @@ import QuantKernels
 
 /// Perplexity of a text under a model, counted as llama.cpp's `llama-perplexity` counts it.
 ///
-/// The text is tokenized once and cut into consecutive windows of `context` tokens; a model that begins sequences with a
-/// BOS sees one in place of each window's first token. Of each window the tokens at `context / 2 + 1 … context − 1` are
-/// scored, so that each has at least half a window before it. With `stride` windows overlap: each begins `stride` tokens
-/// after the one before it and its last `stride` tokens are scored.
+/// The text is tokenized once and cut into consecutive windows of `context` tokens; a model that
+/// begins sequences with a BOS sees one in place of each window's first token. Of each window the
+/// tokens at `context / 2 + 1 … context − 1` are scored, so that each has at least half a window
+/// before it. With `stride` windows overlap: each begins `stride` tokens after the one before it
+/// and its last `stride` tokens are scored.
 ///
-/// Perplexity is `exp(m)` with m the mean of −ln p over scored tokens; its standard error is `exp(m) · s / √(n − 1)` with s
-/// the deviation of −ln p. Sums are in double.
+/// Perplexity is `exp(m)` with m the mean of −ln p over scored tokens; its standard error is
+/// `exp(m) · s / √(n − 1)` with s the deviation of −ln p. Sums are in double.
 public struct Perplexity: Sendable, Equatable {
   public struct Options: Sendable, Equatable {
     /// Tokens in a window.
@@ -42,17 +43,19 @@ public struct Perplexity: Sendable, Equatable {
   /// Measures a text.
   ///
   /// - Parameters:
-  ///   - progress: called after each window with windows done, windows in all, and perplexity so far.
+  ///   - progress: called after each window with windows done, windows in all, and perplexity so
+  ///     far.
   ///   - cancellation: looked at between batches.
-  /// - Throws: ``QuantError`` `.invalidArgument` when an option is out of range or the text is shorter than a window,
-  ///   `.invalidData` when a logit is not finite, `.cancelled`.
+  /// - Throws: ``QuantError`` `.invalidArgument` when an option is out of range or the text is
+  ///   shorter than a window, `.invalidData` when a logit is not finite, `.cancelled`.
   public init(
     of text: [UInt8], model: LanguageModel, options: Options = Options(),
     keyValueType: KeyValueType? = nil, cancellation: CancellationFlag? = nil,
     progress: ((_ done: Int, _ all: Int, _ perplexity: Double) -> Void)? = nil
   ) throws(QuantError) {
     var tokens = model.tokenizer.encode(text, parseSpecial: false)
-    let beginning = model.tokenizer.addsBeginningOfSequence ? model.tokenizer.beginningOfSequence : nil
+    let beginning =
+      model.tokenizer.addsBeginningOfSequence ? model.tokenizer.beginningOfSequence : nil
     if let beginning { tokens.insert(beginning, at: 0) }
     try self.init(
       of: tokens, model: model, beginningOfSequence: beginning, options: options,
@@ -151,8 +154,9 @@ public struct Perplexity: Sendable, Equatable {
 
   /// Writes −ln p of each visited row's next token to `losses[row]`; overwrites the logits.
   ///
-  /// ln Σ exp(l) = max l − ln(softmax(l) at the maximum): the kernel's softmax gives the sum without a second pass
-  /// over exponentials, and an unlikely target, whose own probability may underflow, keeps full precision.
+  /// ln Σ exp(l) = max l − ln(softmax(l) at the maximum): the kernel's softmax gives the sum
+  /// without a second pass over exponentials, and an unlikely target, whose own probability may
+  /// underflow, keeps full precision.
   private static func score(
     _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, targets: [Int32],
     into losses: UnsafeMutablePointer<Float>, model: LanguageModel

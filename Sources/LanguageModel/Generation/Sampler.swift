@@ -8,9 +8,10 @@ import QuantKernels
 
 /// Chooses the next token from a row of logits.
 ///
-/// The filters work in llama.cpp's order: repetition penalty, top-k, top-p, min-p, then temperature, so that top-p and
-/// min-p see the model's own distribution. Equal logits rank by token id, and the generator is ours, so a seed
-/// determines the text. Buffers are made once: sampling allocates nothing.
+/// The filters work in llama.cpp's order: repetition penalty, top-k, top-p, min-p, then
+/// temperature, so that top-p and min-p see the model's own distribution. Equal logits rank by
+/// token id, and the generator is ours, so a seed determines the text. Buffers are made once:
+/// sampling allocates nothing.
 public final class Sampler {
   public struct Options: Sendable, Equatable {
     /// 0 takes the likeliest token (greedy); larger values flatten the distribution.
@@ -21,7 +22,8 @@ public final class Sampler {
     public var topP: Float = 0.95
     /// Only tokens at least so likely, relative to the likeliest, stay; 0 keeps all.
     public var minP: Float = 0.05
-    /// Logits of recent tokens are divided by it when positive and multiplied when negative; 1 changes nothing.
+    /// Logits of recent tokens are divided by it when positive and multiplied when negative; 1
+    /// changes nothing.
     public var repetitionPenalty: Float = 1
     /// How many of the last tokens count as recent.
     public var penaltyWindow = 64
@@ -93,7 +95,8 @@ public final class Sampler {
   ///
   /// - Parameter logits: one finite value or −∞ (never chosen) a token.
   /// - Throws: ``QuantError`` `.invalidData` when a logit is NaN or +∞ or none is finite.
-  /// - Complexity: O(vocabulary), plus O(log vocabulary) for each candidate that the filters look at.
+  /// - Complexity: O(vocabulary), plus O(log vocabulary) for each candidate that the filters look
+  ///   at.
   public func sample(_ logits: UnsafeBufferPointer<Float>) throws(QuantError) -> Int32 {
     reserve(logits.count)
     let values = applyPenalty(logits)
@@ -168,7 +171,8 @@ public final class Sampler {
     return pick(kept)
   }
 
-  /// Keeps the k likeliest, sorted: a heap of k with the least likely on top, which most logits do not enter.
+  /// Keeps the k likeliest, sorted: a heap of k with the least likely on top, which most logits do
+  /// not enter.
   private func selectTop(_ k: Int, of logits: UnsafeBufferPointer<Float>) -> Int {
     for token in 0..<k { candidates[token] = Candidate(logit: logits[token], token: Int32(token)) }
     for node in stride(from: k / 2 - 1, through: 0, by: -1) { sift(node, k, likeliestFirst: false) }
@@ -223,8 +227,8 @@ public final class Sampler {
     return kept
   }
 
-  /// The same over unsorted candidates: a heap gives them up in order until the filters are satisfied, which is after
-  /// few, so the vocabulary is never sorted.
+  /// The same over unsorted candidates: a heap gives them up in order until the filters are
+  /// satisfied, which is after few, so the vocabulary is never sorted.
   private func truncateUnsorted(_ count: Int) -> Int {
     let sum = sumOfExponentials(count)
     for node in stride(from: count / 2 - 1, through: 0, by: -1) {

@@ -1,5 +1,5 @@
-/// xoshiro256** (Blackman and Vigna, 2018), seeded through SplitMix64: the same seed gives the same text on every
-/// platform and in every version.
+/// xoshiro256** (Blackman and Vigna, 2018), seeded through SplitMix64: the same seed gives the same
+/// text on every platform and in every version.
 public struct SeededRandom: RandomNumberGenerator, Sendable {
   private var state: (UInt64, UInt64, UInt64, UInt64)
 

@@ -33,7 +33,8 @@ public struct GenerationResult: Sendable {
   public var reason = StopReason.maximumTokens
   /// Tokens of the prompt, a BOS included if one was put before it.
   public var promptTokens = 0
-  /// Whether a BOS token was put before the prompt, because the model wants one or because the prompt was empty.
+  /// Whether a BOS token was put before the prompt, because the model wants one or because the
+  /// prompt was empty.
   public var beganWithBeginningOfSequence = false
   public var promptSeconds = 0.0
   /// Seconds of ``decodeSteps``.
@@ -50,15 +51,17 @@ public struct GenerationResult: Sendable {
 }
 
 extension Session {
-  /// Continues the conversation: reads `prompt` after what the session already holds, then generates.
+  /// Continues the conversation: reads `prompt` after what the session already holds, then
+  /// generates.
   ///
-  /// A new session begins with a BOS where the model wants one and the prompt does not bring it. An empty prompt on a new
-  /// session starts from the BOS token of any model that has one.
+  /// A new session begins with a BOS where the model wants one and the prompt does not bring it. An
+  /// empty prompt on a new session starts from the BOS token of any model that has one.
   ///
-  /// - Parameter onToken: gets each token and the text that it completes (empty while a character is unfinished);
-  ///   false stops.
-  /// - Throws: ``QuantError`` `.invalidArgument` for an empty prompt with nothing to start from, a prompt longer
-  ///   than the positions left, an unknown token or a bad option; `.invalidData` when a logit is not finite.
+  /// - Parameter onToken: gets each token and the text that it completes (empty while a character
+  ///   is unfinished); false stops.
+  /// - Throws: ``QuantError`` `.invalidArgument` for an empty prompt with nothing to start from, a
+  ///   prompt longer than the positions left, an unknown token or a bad option; `.invalidData` when
+  ///   a logit is not finite.
   public func generate(
     prompt: [Int32], options: GenerationOptions = GenerationOptions(),
     cancellation: CancellationFlag? = nil,
@@ -78,7 +81,7 @@ extension Session {
     var mark = clock.now
     do throws(QuantError) {
       try forward(full, cancellation: cancellation)
-    } catch where error.code == .cancelled {
+    } catch  where error.code == .cancelled {
       result.reason = .cancelled
       return result
     }
@@ -132,7 +135,7 @@ extension Session {
   {
     var full = prompt
     let tokenizer = model.tokenizer
-    if position == 0, let beginning = tokenizer.beginningOfSequence,
+    if position == 0, let beginning = model.startToken,
       prompt.isEmpty || (tokenizer.addsBeginningOfSequence && prompt.first != beginning)
     {
       full.insert(beginning, at: 0)
@@ -148,7 +151,7 @@ extension Session {
     guard full.count <= contextLength - position else {
       throw QuantError(
         .invalidArgument, "prompt",
-        "\(full.count) tokens where \(contextLength - position) of the context's \(contextLength) are left",
+        "\(full.count) tokens where \(contextLength - position) of \(contextLength) are left",
         remedy: "shorten the prompt or ask for a longer context")
     }
     return full
@@ -158,8 +161,8 @@ extension Session {
 extension LanguageModel {
   /// Generates from a text, as it stands, in a new session.
   ///
-  /// - Parameter parseSpecial: whether special tokens' spellings in the prompt are read as those tokens, as a
-  ///   formatted chat needs.
+  /// - Parameter parseSpecial: whether special tokens' spellings in the prompt are read as those
+  ///   tokens, as a formatted chat needs.
   /// - Throws: as ``Session/generate(prompt:options:cancellation:onToken:)``.
   public func generate(
     prompt: String, parseSpecial: Bool = false,

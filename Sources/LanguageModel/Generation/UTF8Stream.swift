@@ -1,7 +1,8 @@
-/// Turns the bytes of tokens into text as they come, never splitting a character: bytes of an unfinished UTF-8 sequence
-/// wait for the next token.
+/// Turns the bytes of tokens into text as they come, never splitting a character: bytes of an
+/// unfinished UTF-8 sequence wait for the next token.
 ///
-/// Bytes that cannot become UTF-8 give U+FFFD, one for each maximal invalid part, as `String(decoding:as:)` does.
+/// Bytes that cannot become UTF-8 give U+FFFD, one for each maximal invalid part, as
+/// `String(decoding:as:)` does.
 public struct UTF8Stream: Sendable {
   private var pending: [UInt8] = []
 

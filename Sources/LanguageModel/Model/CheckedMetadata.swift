@@ -1,7 +1,7 @@
 import QuantKernels
 
-/// Metadata of one architecture's prefix, read with bounds: what a hostile file states never reaches arithmetic
-/// unchecked.
+/// Metadata of one architecture's prefix, read with bounds: what a hostile file states never
+/// reaches arithmetic unchecked.
 struct CheckedMetadata {
   let metadata: GGUFMetadata
   let prefix: String
@@ -12,7 +12,8 @@ struct CheckedMetadata {
 
   private func has(_ key: String) -> Bool { metadata.type(of: "\(prefix).\(key)") != nil }
 
-  /// An integer within `range`; some files store one equal value a layer as an array, which is accepted.
+  /// An integer within `range`; some files store one equal value a layer as an array, which is
+  /// accepted.
   func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
     throws(QuantError) -> Int
   {

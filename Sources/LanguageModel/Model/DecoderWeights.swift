@@ -34,9 +34,11 @@ struct DecoderWeights: Sendable {
 
   /// Packs every tensor on the pool.
   ///
-  /// - Parameter progress: called on the calling thread with the share of tensors' bytes packed, 0…1.
-  /// - Throws: ``QuantError`` when a tensor is missing, has another shape, an unknown type or values that are not
-  ///   finite, or when the file holds tensors of a block that the decoder would ignore.
+  /// - Parameter progress: called on the calling thread with the share of tensors' bytes packed,
+  ///   0…1.
+  /// - Throws: ``QuantError`` when a tensor is missing, has another shape, an unknown type or
+  ///   values that are not finite, or when the file holds tensors of a block that the decoder would
+  ///   ignore.
   init(
     file: GGUFFile, configuration: ModelConfiguration, instructionSet: InstructionSet,
     pool: WorkerPool, progress: ((Double) -> Void)?
@@ -78,7 +80,8 @@ struct DecoderWeights: Sendable {
     for job in jobs {
       packed.append(
         try StackedLinear(
-          job.members, columns: job.columns, file: file, instructionSet: instructionSet, pool: pool))
+          job.members, columns: job.columns, file: file, instructionSet: instructionSet, pool: pool)
+      )
       done += job.byteCount
       progress?(Double(done) / total)
     }

@@ -1,4 +1,5 @@
-/// Floats of a fixed place, aligned to a cache line, for buffers that kernels read and write through pointers.
+/// Floats of a fixed place, aligned to a cache line, for buffers that kernels read and write
+/// through pointers.
 final class FloatBuffer: @unchecked Sendable {
   let pointer: UnsafeMutablePointer<Float>
   let count: Int

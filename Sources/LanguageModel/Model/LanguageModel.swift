@@ -7,13 +7,15 @@ import QuantKernels
 /// let result = try model.generate(prompt: "The capital of France is")
 /// ```
 ///
-/// A model is immutable and may be shared; each conversation is a ``Session`` with its own key-value cache. Sessions of
-/// one model share its worker pool, so that their steps run one after another.
+/// A model is immutable and may be shared; each conversation is a ``Session`` with its own
+/// key-value cache. Sessions of one model share its worker pool, so that their steps run one after
+/// another.
 public final class LanguageModel: Sendable {
   public struct Options: Sendable, Equatable {
     /// Worker threads; nil takes one for each processor.
     public var threads: Int?
-    /// `.fast` quantizes activations to int8 per group of 32; `.exact` computes in float32 throughout.
+    /// `.fast` quantizes activations to int8 per group of 32; `.exact` computes in float32
+    /// throughout.
     public var arithmetic = Arithmetic.fast
     /// How sessions store keys and values.
     public var keyValueType = KeyValueType.f16
@@ -38,15 +40,24 @@ public final class LanguageModel: Sendable {
   /// Positions of a session that does not ask for another number.
   public var contextLength: Int { options.contextLength ?? min(configuration.contextLength, 4096) }
 
+  /// The token that a text can start from: the tokenizer's BOS, when the file states one or has
+  /// prompts begin with it. (Readers fall back on a conventional number otherwise, which need not
+  /// be a BOS at all.)
+  var startToken: Int32? {
+    let isStated = file.metadata.integer("tokenizer.ggml.bos_token_id") != nil
+    return isStated || tokenizer.addsBeginningOfSequence ? tokenizer.beginningOfSequence : nil
+  }
+
   /// Bytes of weights that decoding one token reads.
   public var weightBytesPerToken: Int { weights.byteCountPerToken }
 
   /// Opens, checks and packs a model.
   ///
   /// - Parameter progress: called on this thread with the share of the weights packed, 0…1.
-  /// - Throws: ``QuantError`` `.missingFile`; `.invalidData` for a damaged or inconsistent file; `.unsupported` for an
-  ///   architecture, variant, tokenizer or tensor type that cannot run; `.outOfMemory`, before anything is allocated,
-  ///   when weights and one session would not fit; `.invalidArgument` for a bad option.
+  /// - Throws: ``QuantError`` `.missingFile`; `.invalidData` for a damaged or inconsistent file;
+  ///   `.unsupported` for an architecture, variant, tokenizer or tensor type that cannot run;
+  ///   `.outOfMemory`, before anything is allocated, when weights and one session would not fit;
+  ///   `.invalidArgument` for a bad option.
   /// - Complexity: O(size of the file).
   public convenience init(
     path: String, options: Options = Options(), progress: ((Double) -> Void)? = nil
@@ -93,8 +104,8 @@ public final class LanguageModel: Sendable {
   /// A new, empty conversation.
   ///
   /// - Parameters: nil takes the model's option.
-  /// - Throws: ``QuantError`` `.invalidArgument` when the context is out of range, `.outOfMemory` when its cache would
-  ///   not fit beside the weights.
+  /// - Throws: ``QuantError`` `.invalidArgument` when the context is out of range, `.outOfMemory`
+  ///   when its cache would not fit beside the weights.
   public func makeSession(
     contextLength: Int? = nil, keyValueType: KeyValueType? = nil
   ) throws(QuantError) -> Session {
@@ -103,5 +114,3 @@ public final class LanguageModel: Sendable {
       keyValueType: keyValueType ?? options.keyValueType)
   }
 }
-
-extension GGUFMetadata: TokenizerMetadata {}

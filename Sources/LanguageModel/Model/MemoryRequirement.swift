@@ -6,7 +6,8 @@ import QuantKernels
   import Darwin
 #endif
 
-/// What a model and a conversation take, compared with the memory of the machine before any of it is allocated.
+/// What a model and a conversation take, compared with the memory of the machine before any of it
+/// is allocated.
 enum MemoryRequirement {
   /// Bytes of physical memory.
   static var physicalBytes: Int {

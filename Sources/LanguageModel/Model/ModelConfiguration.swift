@@ -2,9 +2,9 @@ import QuantKernels
 
 /// The shape and the constants of a decoder, as its GGUF file states them.
 ///
-/// Every value was checked when it was read: sizes are positive and bounded, heads divide, floats are finite. What one
-/// architecture fixes in code elsewhere (the activation, which rotary style, where norms stand) is spelled out here as
-/// data, so that one decoder runs all of them.
+/// Every value was checked when it was read: sizes are positive and bounded, heads divide, floats
+/// are finite. What one architecture fixes in code elsewhere (the activation, which rotary style,
+/// where norms stand) is spelled out here as data, so that one decoder runs all of them.
 public struct ModelConfiguration: Sendable, Equatable {
   /// The architectures that the decoder runs, by their name in `general.architecture`.
   public enum Architecture: String, Sendable, CaseIterable {
@@ -69,8 +69,9 @@ public struct ModelConfiguration: Sendable, Equatable {
 
   /// Reads and checks the configuration of a file.
   ///
-  /// - Throws: ``QuantError`` `.unsupported` for an architecture or variant (experts, longrope, unequal key and value
-  ///   widths) that the decoder does not run, `.invalidData` for a missing, absurd or inconsistent value.
+  /// - Throws: ``QuantError`` `.unsupported` for an architecture or variant (experts, longrope,
+  ///   unequal key and value widths) that the decoder does not run, `.invalidData` for a missing,
+  ///   absurd or inconsistent value.
   public init(file: GGUFFile) throws(QuantError) {
     let metadata = file.metadata
     let found = metadata.string("general.architecture")
@@ -102,7 +103,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     let head = try values.integer(
       "attention.key_length", in: 1...4096, default: embeddingLength / headCount)
     guard head % 2 == 0, head > 0 else {
-      throw values.invalid("attention.key_length", "head dimension \(head) is not even and positive")
+      throw values.invalid(
+        "attention.key_length", "head dimension \(head) is not even and positive")
     }
     headDimension = head
     let valueLength = try values.integer("attention.value_length", in: 1...4096, default: head)
@@ -157,7 +159,8 @@ public struct ModelConfiguration: Sendable, Equatable {
         base: try values.float("rope.freq_base_swa", in: 1e-3...1e12, default: 10_000),
         scaling: .none)
       // The 27B model scales by the width it would have without its own key_length.
-      attentionScale = layerCount == 62 ? 1 / Float(embeddingLength / headCount).squareRoot() : scale
+      attentionScale =
+        layerCount == 62 ? 1 / Float(embeddingLength / headCount).squareRoot() : scale
       attentionSoftCap = try values.softCap("attn_logit_softcapping")
       logitSoftCap = try values.softCap("final_logit_softcapping")
       embeddingScale = Float(embeddingLength).squareRoot()

@@ -8,9 +8,10 @@ import QuantKernels
 
 /// Rotary position embedding (RoFormer, arXiv 2104.09864) with the scalings that GGUF files carry.
 ///
-/// Each scaling, linear, per-frequency divisors (Llama 3) and YaRN (arXiv 2309.00071), turns an angle that is linear in
-/// the position into another that is linear in it. So all of them collapse, once, into one frequency a pair and one
-/// magnitude; angles are computed in double, so that long positions lose nothing.
+/// Each scaling, linear, per-frequency divisors (Llama 3) and YaRN (arXiv 2309.00071), turns an
+/// angle that is linear in the position into another that is linear in it. So all of them collapse,
+/// once, into one frequency a pair and one magnitude; angles are computed in double, so that long
+/// positions lose nothing.
 public struct RotaryEmbedding: Sendable, Equatable {
   /// Which two elements of a head form a pair.
   public typealias Style = VectorOperations.RotaryStyle
@@ -22,8 +23,8 @@ public struct RotaryEmbedding: Sendable, Equatable {
     case yarn(YaRN)
   }
 
-  /// YaRN's parameters; `betaFast` and `betaSlow` bound the ramp between extrapolated and interpolated pairs, in
-  /// rotations over the original context.
+  /// YaRN's parameters; `betaFast` and `betaSlow` bound the ramp between extrapolated and
+  /// interpolated pairs, in rotations over the original context.
   public struct YaRN: Sendable, Equatable {
     public var factor: Double
     public var originalContext: Int
@@ -48,8 +49,8 @@ public struct RotaryEmbedding: Sendable, Equatable {
   public let magnitude: Double
 
   /// - Parameter divisors: one divisor a pair (`rope_freqs.weight` of Llama 3), or empty.
-  /// - Throws: ``QuantError`` when the dimension is odd, a number is not positive and finite, or the divisors'
-  ///   count is wrong.
+  /// - Throws: ``QuantError`` when the dimension is odd, a number is not positive and finite, or
+  ///   the divisors' count is wrong.
   public init(dimension: Int, base: Double, scaling: Scaling, divisors: [Float] = [])
     throws(QuantError)
   {
@@ -123,7 +124,8 @@ public struct RotaryEmbedding: Sendable, Equatable {
         originalContext: try values.integer(
           "rope.scaling.original_context_length", in: 1...(1 << 28), default: contextLength))
       yarn.extrapolation = try values.float("rope.scaling.yarn_ext_factor", in: 0...1, default: 1)
-      yarn.attentionFactor = try values.float("rope.scaling.attn_factor", in: 1e-3...1e3, default: 1)
+      yarn.attentionFactor = try values.float(
+        "rope.scaling.attn_factor", in: 1e-3...1e3, default: 1)
       yarn.betaFast = try values.float("rope.scaling.yarn_beta_fast", in: 1e-3...1e6, default: 32)
       yarn.betaSlow = try values.float("rope.scaling.yarn_beta_slow", in: 1e-3...1e6, default: 1)
       scaling = .yarn(yarn)

@@ -2,9 +2,10 @@ import QuantKernels
 
 /// The decoder itself: embedding, layers, head.
 ///
-/// Between the four products and the attention of a layer stands little work a row (norms, rotation, the gate). A decode
-/// step does it on the caller, since a fork and join costs as much as the work; a batch spreads its rows over the pool.
-/// Every row is computed by the same operations in the same order whatever the batch, so batches do not change bits.
+/// Between the four products and the attention of a layer stands little work a row (norms,
+/// rotation, the gate). A decode step does it on the caller, since a fork and join costs as much as
+/// the work; a batch spreads its rows over the pool. Every row is computed by the same operations
+/// in the same order whatever the batch, so batches do not change bits.
 extension Session {
   /// Tokens that are read together.
   struct Batch {
@@ -111,7 +112,8 @@ extension Session {
       options: AttentionOptions(
         scale: configuration.attentionScale, window: isLocal ? configuration.slidingWindow : nil,
         softCap: configuration.attentionSoftCap),
-      output: buffers.attention.pointer + rows.lowerBound * queryLength, workspace: attentionWorkspace,
+      output: buffers.attention.pointer + rows.lowerBound * queryLength,
+      workspace: attentionWorkspace,
       pool: model.pool)
     let width = configuration.embeddingLength
     try multiply(
@@ -178,7 +180,9 @@ extension Session {
       for index in 0..<configuration.headCount { normalize(queries + index * head, head, norm) }
     }
     if let norm = layer.keyNorm {
-      for index in 0..<configuration.keyValueHeadCount { normalize(keys + index * head, head, norm) }
+      for index in 0..<configuration.keyValueHeadCount {
+        normalize(keys + index * head, head, norm)
+      }
     }
     let kind = isLocal ? 1 : 0
     let rotary = isLocal ? configuration.localRotary : configuration.rotary
@@ -219,7 +223,8 @@ extension Session {
       let update = buffers.update.pointer + row * width
       addBias(of: layer, to: update)
       if let postNorm { normalize(update, width, postNorm) }
-      VectorOperations.add(update, into: buffers.stream.pointer + row * width, count: width,
+      VectorOperations.add(
+        update, into: buffers.stream.pointer + row * width, count: width,
         instructionSet: instructionSet)
     }
   }

@@ -1,9 +1,10 @@
 import QuantKernels
 
-/// One conversation: the key-value cache of what was read so far, and every buffer that reading more needs.
+/// One conversation: the key-value cache of what was read so far, and every buffer that reading
+/// more needs.
 ///
-/// After the first call nothing is allocated: a decode step works in the buffers made here. A session is not safe to use
-/// from two threads at once.
+/// After the first call nothing is allocated: a decode step works in the buffers made here. A
+/// session is not safe to use from two threads at once.
 public final class Session {
   public let model: LanguageModel
   /// Positions that the cache holds.
@@ -12,8 +13,8 @@ public final class Session {
   /// Tokens read so far; the next token stands at this position.
   public private(set) var position = 0
 
-  /// Prompts are read in batches of at most so many tokens: enough rows for the matmul kernels to reach their speed,
-  /// few enough for activations to stay in the last-level cache.
+  /// Prompts are read in batches of at most so many tokens: enough rows for the matmul kernels to
+  /// reach their speed, few enough for activations to stay in the last-level cache.
   static let batchTokens = 512
 
   let caches: [KeyValueCache]
@@ -89,7 +90,8 @@ public final class Session {
     logitRows = FloatBuffer(count: configuration.vocabularySize)
   }
 
-  /// - Throws: ``QuantError`` `.invalidArgument` unless 1 ≤ context ≤ what the model was trained for.
+  /// - Throws: ``QuantError`` `.invalidArgument` unless 1 ≤ context ≤ what the model was trained
+  ///   for.
   static func check(contextLength: Int, of configuration: ModelConfiguration) throws(QuantError) {
     guard contextLength >= 1, contextLength <= configuration.contextLength else {
       throw QuantError(
@@ -140,8 +142,8 @@ public final class Session {
 
   /// Reads tokens and leaves the logits after the last one in ``logits``.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` when there is no token, an unknown one, or no position left for
-  ///   them; `.cancelled`. The session is then as it was before the call.
+  /// - Throws: ``QuantError`` `.invalidArgument` when there is no token, an unknown one, or no
+  ///   position left for them; `.cancelled`. The session is then as it was before the call.
   public func forward(_ tokens: [Int32], cancellation: CancellationFlag? = nil)
     throws(QuantError)
   {
@@ -171,7 +173,8 @@ public final class Session {
   ///
   /// - Parameters:
   ///   - rows: the tokens, by index, whose logits are wanted.
-  ///   - visit: gets indices of tokens and their logits, `[rows × vocabulary]`, which it may overwrite and must not keep.
+  ///   - visit: gets indices of tokens and their logits, `[rows × vocabulary]`, which it may
+  ///     overwrite and must not keep.
   /// - Throws: as ``forward(_:cancellation:)``, and what `visit` throws.
   public func forward(
     _ tokens: [Int32], logits rows: Range<Int>, cancellation: CancellationFlag? = nil,
@@ -238,7 +241,7 @@ public final class Session {
     guard tokens.count <= contextLength - position else {
       throw QuantError(
         .invalidArgument, "tokens",
-        "\(tokens.count) tokens where \(contextLength - position) of the context's \(contextLength) are left",
+        "\(tokens.count) tokens where \(contextLength - position) of \(contextLength) are left",
         remedy: "shorten the text or ask for a longer context")
     }
     let vocabulary = model.configuration.vocabularySize
@@ -249,7 +252,8 @@ public final class Session {
     }
   }
 
-  /// Logits of the rows of a batch that are wanted, in groups; with no visitor of the last one alone.
+  /// Logits of the rows of a batch that are wanted, in groups; with no visitor of the last one
+  /// alone.
   private func head(
     _ rows: Range<Int>, firstOfBatch: Int,
     visit: (Range<Int>, UnsafeMutablePointer<Float>) throws(QuantError) -> Void

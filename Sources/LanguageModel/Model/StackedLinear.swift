@@ -1,9 +1,10 @@
 import QuantKernels
 
-/// Linear layers that read the same input, as one product: their outputs stand side by side in a row.
+/// Linear layers that read the same input, as one product: their outputs stand side by side in a
+/// row.
 ///
-/// Neighbors of one tensor type are packed as one matrix, so that Q, K and V cost one fork and join; files that mix types
-/// (Q4_K with Q6_K values) get one matrix a run of equal types.
+/// Neighbors of one tensor type are packed as one matrix, so that Q, K and V cost one fork and
+/// join; files that mix types (Q4_K with Q6_K values) get one matrix a run of equal types.
 final class StackedLinear: Sendable {
   let rows: Int
   let columns: Int
@@ -62,7 +63,8 @@ final class StackedLinear: Sendable {
     _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
     arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
   ) throws(QuantError) {
-    // By index: an unoptimized build allocates iterators, and a decode step must not, in tests either.
+    // By index: an unoptimized build allocates iterators, and a decode step must not, in tests
+    // either.
     for index in 0..<blocks.count {
       let block = blocks[index]
       try block.weights.multiply(

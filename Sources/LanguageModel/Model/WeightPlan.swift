@@ -52,8 +52,8 @@ struct WeightPlan {
     used = reader.used
   }
 
-  /// A tensor that nobody reads would silently change what the model computes, so it is refused, but for those that
-  /// carry no weights of the function.
+  /// A tensor that nobody reads would silently change what the model computes, so it is refused,
+  /// but for those that carry no weights of the function.
   func refuseUnusedTensors(of file: GGUFFile) throws(QuantError) {
     for tensor in file.tensors where !used.contains(tensor.name) {
       let harmless =

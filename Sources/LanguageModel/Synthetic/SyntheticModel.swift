@@ -1,10 +1,12 @@
 import QuantKernels
 
-/// A model of random weights with the structure of a real one, as a GGUF file: for tests of every architecture, and for
-/// benchmarks where no real model can be had. The same description gives the same bytes everywhere.
+/// A model of random weights with the structure of a real one, as a GGUF file: for tests of every
+/// architecture, and for benchmarks where no real model can be had. The same description gives the
+/// same bytes everywhere.
 ///
-/// Weights are of an approximate normal distribution, scaled so that activations keep their size from layer to layer.
-/// The vocabulary is byte-level BPE: the 256 bytes, a few English merges, and pronounceable filler up to the wanted size.
+/// Weights are of an approximate normal distribution, scaled so that activations keep their size
+/// from layer to layer. The vocabulary is byte-level BPE: the 256 bytes, a few English merges, and
+/// pronounceable filler up to the wanted size.
 public struct SyntheticModel: Sendable, Equatable {
   public var architecture: ModelConfiguration.Architecture
   public var layerCount = 2
@@ -56,7 +58,8 @@ public struct SyntheticModel: Sendable, Equatable {
     }
   }
 
-  /// The shape of SmolLM2-135M as it ships in Q4_1: 30 layers of width 576, 49,152 tokens, tied Q8_0 embedding.
+  /// The shape of SmolLM2-135M as it ships in Q4_1: 30 layers of width 576, 49,152 tokens, tied
+  /// Q8_0 embedding.
   public static var smolLM2: SyntheticModel {
     var model = SyntheticModel(.llama)
     model.layerCount = 30
@@ -73,7 +76,8 @@ public struct SyntheticModel: Sendable, Equatable {
 
   /// Writes the file, which appears whole or not at all.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` for a description that makes no model, and what the writer throws.
+  /// - Throws: ``QuantError`` `.invalidArgument` for a description that makes no model, and what
+  ///   the writer throws.
   /// - Complexity: O(weights); about 10 ns each.
   public func write(to path: String) throws(QuantError) { try writer().write(to: path) }
 
@@ -150,7 +154,8 @@ public struct SyntheticModel: Sendable, Equatable {
     let width = embeddingLength
     let query = headCount * headDimension
     let keyValue = keyValueHeadCount * headDimension
-    // Twice the scale of a product's weights, so that a tied head gives logits of deviation 2: neither flat nor certain.
+    // Twice the scale of a product's weights, so that a tied head gives logits of deviation 2:
+    // neither flat nor certain.
     try maker.matrix(
       "token_embd.weight", embeddingType, rows: vocabularySize, columns: width, gain: 2, &writer)
     if !tiesHead {
@@ -196,7 +201,8 @@ public struct SyntheticModel: Sendable, Equatable {
   }
 }
 
-/// Adds tensors of random values, each from a seed of its own, so that data is made when it is written.
+/// Adds tensors of random values, each from a seed of its own, so that data is made when it is
+/// written.
 private struct TensorMaker {
   var seed: UInt64
 
@@ -208,7 +214,8 @@ private struct TensorMaker {
   ) throws(QuantError) {
     seed &+= 1
     let seed = seed
-    // The gain over √columns keeps the variance of a product's outputs at that of its inputs, times gain².
+    // The gain over √columns keeps the variance of a product's outputs at that of its inputs, times
+    // gain².
     let scale = gain / Float(columns).squareRoot()
     try writer.addTensor(name, type: type, dimensions: [columns, rows]) {
       sink throws(QuantError) in
@@ -226,7 +233,8 @@ private struct TensorMaker {
   {
     seed &+= 1
     var random = SeededRandom(seed: seed)
-    try vector(name, values: (0..<count).map { _ in mean + 0.1 * random.approximateNormal() }, &writer)
+    try vector(
+      name, values: (0..<count).map { _ in mean + 0.1 * random.approximateNormal() }, &writer)
   }
 
   func vector(_ name: String, values: [Float], _ writer: inout GGUFWriter) throws(QuantError) {

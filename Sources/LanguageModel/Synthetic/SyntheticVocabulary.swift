@@ -1,6 +1,7 @@
 import QuantKernels
 
-/// The vocabulary of a synthetic model: three control tokens, the 256 bytes, some merges of English, and filler.
+/// The vocabulary of a synthetic model: three control tokens, the 256 bytes, some merges of
+/// English, and filler.
 struct SyntheticVocabulary {
   let tokens: [String]
   let merges: [String]
@@ -10,13 +11,16 @@ struct SyntheticVocabulary {
 
   /// Each pair joins two tokens that stand before it.
   private static let pairs: [(String, String)] = [
-    ("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("a", "n"), ("Ġ", "a"), ("e", "r"), ("o", "n"),
-    ("Ġ", "s"), ("r", "e"), ("Ġa", "n"), ("Ġan", "d"), ("o", "r"), ("e", "n"), ("in", "g"), ("Ġ", "o"),
-    ("e", "s"), ("Ġ", "w"), ("Ġo", "f"), ("Ġ", "i"), ("Ġi", "s"), ("a", "t"), ("o", "u"), ("Ġt", "o"),
+    ("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("a", "n"), ("Ġ", "a"), ("e", "r"),
+    ("o", "n"),
+    ("Ġ", "s"), ("r", "e"), ("Ġa", "n"), ("Ġan", "d"), ("o", "r"), ("e", "n"), ("in", "g"),
+    ("Ġ", "o"),
+    ("e", "s"), ("Ġ", "w"), ("Ġo", "f"), ("Ġ", "i"), ("Ġi", "s"), ("a", "t"), ("o", "u"),
+    ("Ġt", "o"),
   ]
 
-  /// The characters that stand for the 256 bytes in byte-level BPE: printable Latin-1 for itself, the others from
-  /// U+0100 on.
+  /// The characters that stand for the 256 bytes in byte-level BPE: printable Latin-1 for itself,
+  /// the others from U+0100 on.
   static let byteCharacters: [String] = {
     var next: UInt32 = 0x100
     return (UInt32(0)..<256).map { byte in
@@ -70,8 +74,8 @@ struct SyntheticVocabulary {
     try writer.set(
       "tokenizer.chat_template",
       .text(
-        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-          + "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}"
-          + "{{ '<|im_start|>assistant\\n' }}{% endif %}"))
+        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
+          + "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+          + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"))
   }
 }

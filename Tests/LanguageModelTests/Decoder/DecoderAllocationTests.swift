@@ -3,7 +3,8 @@ import LanguageModel
 import QuantKernels
 import XCTest
 
-/// DESIGN: no allocation in a decode step after warm-up. XCTest runs one test at a time, so what is counted is ours.
+/// DESIGN: no allocation in a decode step after warm-up. XCTest runs one test at a time, so what is
+/// counted is ours.
 final class DecoderAllocationTests: XCTestCase {
   func testTheCounterCounts() throws {
     try XCTSkipUnless(allocation_count_available() == 1, "no counting allocator here")

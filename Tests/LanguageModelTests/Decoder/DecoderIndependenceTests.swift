@@ -77,7 +77,8 @@ import Testing
     #expect(results[0] == results[2])
   }
 
-  /// Every instruction set runs; integer products are equal, float expressions may round differently between levels.
+  /// Every instruction set runs; integer products are equal, float expressions may round
+  /// differently between levels.
   @Test(arguments: InstructionSet.supported)
   func instructionSetsAgree(_ set: InstructionSet) throws {
     let model = ModelCase.architectures[0]

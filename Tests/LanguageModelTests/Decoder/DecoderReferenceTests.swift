@@ -6,10 +6,11 @@ import Testing
 @Suite struct DecoderReferenceTests {
   /// Every architecture and what it varies in, past the sliding window.
   ///
-  /// The tolerance is derived from the model itself: the reference, run a second time with every operation rounded to
-  /// float32, shows by how much rounding moves the logits. Another order of sums draws other roundings of the same size,
-  /// so the worst of some thousand logits lies within a small multiple of it; 16 leaves room. A wrong constant, a swapped
-  /// pair or a missing norm moves logits by 10⁻³ and more, a thousand times the tolerance.
+  /// The tolerance is derived from the model itself: the reference, run a second time with every
+  /// operation rounded to float32, shows by how much rounding moves the logits. Another order of
+  /// sums draws other roundings of the same size, so the worst of some thousand logits lies within
+  /// a small multiple of it; 16 leaves room. A wrong constant, a swapped pair or a missing norm
+  /// moves logits by 10⁻³ and more, a thousand times the tolerance.
   @Test(arguments: ModelCase.variants)
   func logitsAgreeWithFloat64(_ model: ModelCase) throws {
     let tokens = model.tokens(22)
@@ -33,7 +34,8 @@ import Testing
     #expect(worst <= tolerance)
   }
 
-  /// int8 activations and a half-precision cache stay near: a coarse bound that a mix-up of scales would break.
+  /// int8 activations and a half-precision cache stay near: a coarse bound that a mix-up of scales
+  /// would break.
   @Test(arguments: ModelCase.architectures)
   func fastArithmeticStaysNear(_ model: ModelCase) throws {
     let tokens = model.tokens(12)
@@ -46,7 +48,8 @@ import Testing
       error += (value - Double(found)) * (value - Double(found))
       size += value * value
     }
-    // An int8 of a group's range errs by at most 1/254 of it; a handful of products on the way add up.
+    // An int8 of a group's range errs by at most 1/254 of it; a handful of products on the way add
+    // up.
     #expect(error / size < 1e-3)
   }
 }

@@ -1,5 +1,6 @@
 import LanguageModel
 import QuantKernels
+import Synchronization
 import TestSupport
 import Testing
 
@@ -20,7 +21,8 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
     self.model = model
   }
 
-  func file() throws -> GGUFFile { try GGUFFile(bytes: try model.serialized(), name: name) }
+  /// Made once a case: an unoptimized build takes a while to draw its weights.
+  func file() throws -> GGUFFile { try files.file(of: self) }
 
   func load(
     threads: Int = 2, arithmetic: Arithmetic = .exact, keyValueType: KeyValueType = .f32,
@@ -81,4 +83,20 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
         $0.slidingWindow = 5
       },
     ]
+}
+
+private let files = FileStore()
+
+private final class FileStore: Sendable {
+  private let files = Mutex<[String: GGUFFile]>([:])
+
+  func file(of model: ModelCase) throws -> GGUFFile {
+    try files.withLock { files in
+      let key = "\(model.model)"
+      if let file = files[key] { return file }
+      let file = try GGUFFile(bytes: try model.model.serialized(), name: model.name)
+      files[key] = file
+      return file
+    }
+  }
 }

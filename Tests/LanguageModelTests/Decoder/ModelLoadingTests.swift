@@ -119,13 +119,15 @@ import Testing
     norm[2] = 0xC0
     expectError(
       .invalidData,
-      try file(drop: ["blk.0.attn_norm.weight"], add: [("blk.0.attn_norm.weight", .f32, [64], norm)]),
+      try file(
+        drop: ["blk.0.attn_norm.weight"], add: [("blk.0.attn_norm.weight", .f32, [64], norm)]),
       naming: "attn_norm")
     var weights = [UInt8](repeating: 0, count: 4 * 64 * 96)
     weights[7] = 0x7F
     weights[6] = 0x80
     expectError(
-      .invalidData, try file(drop: [name], add: [(name, .f32, [64, 96], weights)]), naming: "ffn_up")
+      .invalidData, try file(drop: [name], add: [(name, .f32, [64, 96], weights)]), naming: "ffn_up"
+    )
   }
 
   @Test func frequencyDivisorsAreChecked() throws {

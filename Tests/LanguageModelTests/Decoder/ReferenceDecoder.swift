@@ -2,16 +2,24 @@ import Foundation
 import LanguageModel
 import QuantKernels
 
-/// A decoder in float64, written from the models' papers as naively as can be: whole sequences, no cache, no batches.
+/// A decoder in float64, written from the models' papers as naively as can be: whole sequences, no
+/// cache, no batches.
 ///
-/// It shares nothing with the decoder under test but the reading of the file: metadata is read by its own keys, weights by
-/// `GGMLBlocks.dequantize`, which has tests of its own.
+/// It shares nothing with the decoder under test but the reading of the file: metadata is read by
+/// its own keys, weights by `GGMLBlocks.dequantize`, which has tests of its own.
 ///
-/// With `rounds` every operation's result is rounded to float32, in ascending order of the index. The difference between
-/// the two says how much float32 arithmetic can move this model's logits, whatever the order of its sums.
+/// With `rounds` every operation's result is rounded to float32, in ascending order of the index.
+/// The difference between the two says how much float32 arithmetic can move this model's logits,
+/// whatever the order of its sums.
 struct ReferenceDecoder {
   let file: GGUFFile
   let rounds: Bool
+  private let weights = Weights()
+
+  /// Tensors that were dequantized already.
+  private final class Weights {
+    var values: [String: [Double]] = [:]
+  }
 
   init(file: GGUFFile, rounds: Bool = false) {
     self.file = file
@@ -31,15 +39,26 @@ struct ReferenceDecoder {
   }
 
   private func tensor(_ name: String) throws -> [Double]? {
+    if let known = weights.values[name] { return known }
     guard let tensor = file.tensor(named: name), let type = tensor.type else { return nil }
-    return try GGMLBlocks.dequantize(type, Array(file.bytes(of: tensor))).map(Double.init)
+    let values = try GGMLBlocks.dequantize(type, Array(file.bytes(of: tensor))).map(Double.init)
+    weights.values[name] = values
+    return values
   }
 
   private func product(_ weights: [Double], _ x: [Double]) -> [Double] {
-    (0..<weights.count / x.count).map { row in
-      var sum = 0.0
-      for k in x.indices { sum = r(sum + r(weights[row * x.count + k] * x[k])) }
-      return sum
+    weights.withUnsafeBufferPointer { weights in
+      x.withUnsafeBufferPointer { x in
+        (0..<weights.count / x.count).map { row in
+          var sum = 0.0
+          var k = 0
+          while k < x.count {
+            sum = r(sum + r(weights[row * x.count + k] * x[k]))
+            k += 1
+          }
+          return sum
+        }
+      }
     }
   }
 
@@ -105,8 +124,8 @@ struct ReferenceDecoder {
   /// Logits after each token.
   func logits(_ tokens: [Int32]) throws -> [[Double]] {
     let width = integer("embedding_length")
-    let heads = integer("attention.head_count")
-    let keyHeads = integer("attention.head_count_kv", heads)
+    let heads = integer("attention.outputcount")
+    let keyHeads = integer("attention.outputcount_kv", heads)
     let head = integer("attention.key_length", width / heads)
     let window = kind == "gemma3" ? integer("attention.sliding_window") : 0
     let embedding = try tensor("token_embd.weight") ?? []
@@ -136,7 +155,8 @@ struct ReferenceDecoder {
       for (position, input) in inputs.enumerated() {
         let queries = try heads(try linear("\(block).attn_q", input), queryNorm, position)
         let mixed = attention(
-          queries, keys[...position], values[...position], head: head, group: queries.count / head / keyHeads,
+          queries, keys[...position], values[...position], head: head,
+          group: queries.count / head / keyHeads,
           window: local ? window : 0)
         var update = try linear("\(block).attn_output", mixed)
         update = norm(update, try tensor("\(block).post_attention_norm.weight"))
@@ -151,11 +171,11 @@ struct ReferenceDecoder {
         stream[position] = zip(stream[position], update).map { r($0 + $1) }
       }
     }
-    let head_ = try tensor("output.weight") ?? embedding
+    let output = try tensor("output.weight") ?? embedding
     let outputNorm = try tensor("output_norm.weight")
     let cap = float("final_logit_softcapping", 0)
     return stream.map { x in
-      product(head_, norm(x, outputNorm)).map { cap > 0 ? r(cap * tanh($0 / cap)) : $0 }
+      product(output, norm(x, outputNorm)).map { cap > 0 ? r(cap * tanh($0 / cap)) : $0 }
     }
   }
 

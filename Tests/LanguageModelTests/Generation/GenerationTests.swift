@@ -12,7 +12,8 @@ import Testing
     return options
   }
 
-  /// Greedy generation equals taking the likeliest token of each step by hand; text and callback agree with it.
+  /// Greedy generation equals taking the likeliest token of each step by hand; text and callback
+  /// agree with it.
   @Test func greedyGenerationFollowsTheLikeliest() throws {
     let loaded = try model.load()
     let prompt = model.tokens(6)
@@ -27,7 +28,8 @@ import Testing
     try session.forward(prompt)
     var expected: [Int32] = []
     for _ in 0..<12 {
-      let token = try #require(session.logits.indices.max { session.logits[$0] < session.logits[$1] })
+      let token = try #require(
+        session.logits.indices.max { session.logits[$0] < session.logits[$1] })
       expected.append(Int32(token))
       try session.forward(token: Int32(token))
     }

@@ -62,7 +62,8 @@ import Testing
   }
 
   @Test func textIsTokenizedWithBeginningOfSequenceWhereTheModelAddsOne() throws {
-    let text = Array("the hen and the other hen is in the tin of tea, so it sings and is no more".utf8)
+    let text = Array(
+      "the hen and the other hen is in the tin of tea, so it sings and is no more".utf8)
     let plain = try ModelCase.architectures[0].load()
     let count = plain.tokenizer.encode(text, parseSpecial: false).count
     let without = try Perplexity(of: text, model: plain, options: .init(context: 8))
