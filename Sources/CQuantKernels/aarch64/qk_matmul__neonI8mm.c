@@ -1,6 +1,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include "bodies/qk_quantize.h"
 #include "qk_matmul.h"
 
 #pragma STDC FP_CONTRACT OFF
