@@ -114,3 +114,5 @@ public final class LanguageModel: Sendable {
       keyValueType: keyValueType ?? options.keyValueType)
   }
 }
+
+extension GGUFMetadata: TokenizerMetadata {}
