@@ -104,4 +104,3 @@ public final class LanguageModel: Sendable {
   }
 }
 
-extension GGUFMetadata: TokenizerMetadata {}
