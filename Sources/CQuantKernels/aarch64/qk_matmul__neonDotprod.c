@@ -1,6 +1,5 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
-#include <string.h>
 
 #include "qk_matmul.h"
 
@@ -72,7 +71,7 @@ LAYER vx vx_load(const int8_t *x, const int height) {
   if (height == 4) return vreinterpretq_s32_s8(vld1q_s8(x));
   if (height == 2) return vreinterpretq_s32_s8(vcombine_s8(vld1_s8(x), vdup_n_s8(0)));
   int32_t four;
-  memcpy(&four, x, 4);
+  __builtin_memcpy(&four, x, 4);
   return vdupq_n_s32(four);
 }
 LAYER int8x16_t vx_unit(vx x, const int unit) { return vreinterpretq_s8_s32(vdupq_n_s32(x[unit])); }

@@ -1,6 +1,5 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
-#include <string.h>
 
 #include "qk_matmul.h"
 
@@ -77,7 +76,7 @@ LAYER vx vx_load(const int8_t *x, const int height) {
   vx v;
   if (height == 1) {
     int64_t eight;
-    memcpy(&eight, x, 8);
+    __builtin_memcpy(&eight, x, 8);
     v.unit[0] = v.unit[1] = vreinterpretq_s8_s64(vdupq_n_s64(eight));
   } else {
     v.unit[0] = vld1q_s8(x);

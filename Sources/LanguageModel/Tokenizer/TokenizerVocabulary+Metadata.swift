@@ -64,5 +64,3 @@ extension TokenizerVocabulary {
     modelName = metadata.string("general.name") ?? ""
   }
 }
-
-extension GGUFMetadata: TokenizerMetadata {}
