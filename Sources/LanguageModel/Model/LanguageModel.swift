@@ -104,3 +104,4 @@ public final class LanguageModel: Sendable {
   }
 }
 
+extension GGUFMetadata: TokenizerMetadata {}
