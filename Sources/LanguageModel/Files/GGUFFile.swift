@@ -45,7 +45,8 @@ public final class GGUFFile: Sendable {
     let alignment = try parser.alignment(metadata)
     let parsed = try parser.tensors(alignment: alignment)
     let tensors = parsed.tensors
-    index = try NameIndex(tensors.count, name: { tensors[$0].name }) { name throws(QuantError) in
+    index = NameIndex(tensors.count) { tensors[$0].name }
+    if let name = index.duplicate(name: { tensors[$0].name }) {
       throw parser.damaged("tensor name \(quoted(name)) appears twice")
     }
     self.file = file

@@ -45,7 +45,8 @@ public final class SafetensorsFile: Sendable {
   package init(file: MappedFile) throws(QuantError) {
     let header = try SafetensorsHeader(file)
     let tensors = header.tensors
-    index = try NameIndex(tensors.count, name: { tensors[$0].name }) { name throws(QuantError) in
+    index = NameIndex(tensors.count) { tensors[$0].name }
+    if let name = index.duplicate(name: { tensors[$0].name }) {
       throw header.damaged("tensor \(quoted(name)) appears twice")
     }
     self.file = file

@@ -88,7 +88,8 @@ public final class SafetensorsModel: Sendable {
     guard all.count < Int(UInt32.max) else {
       throw QuantError(.unsupported, path, "has \(all.count) tensors", remedy: "split the model")
     }
-    index = try NameIndex(all.count, name: { all[$0].name }) { name throws(QuantError) in
+    index = NameIndex(all.count) { all[$0].name }
+    if let name = index.duplicate(name: { all[$0].name }) {
       throw QuantError(
         .invalidData, path, "tensor \(quoted(name)) is in two files",
         remedy: "fetch the files again")
