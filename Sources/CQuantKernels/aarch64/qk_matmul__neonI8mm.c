@@ -9,7 +9,7 @@
 #pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("+dotprod+i8mm")
+#pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
 #endif
 
 #define QK_NAME(stem) qk_##stem##__neonI8mm
