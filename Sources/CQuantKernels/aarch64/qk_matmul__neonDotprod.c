@@ -1,6 +1,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include "bodies/qk_quantize.h"
 #include "qk_matmul.h"
 
 #pragma STDC FP_CONTRACT OFF
@@ -8,7 +9,7 @@
 #pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("+dotprod")
+#pragma GCC target("arch=armv8.2-a+dotprod")
 #endif
 
 #define QK_NAME(stem) qk_##stem##__neonDotprod

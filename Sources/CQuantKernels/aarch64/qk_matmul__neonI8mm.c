@@ -1,6 +1,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include "bodies/qk_quantize.h"
 #include "qk_matmul.h"
 
 #pragma STDC FP_CONTRACT OFF
@@ -8,7 +9,7 @@
 #pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("+dotprod+i8mm")
+#pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
 #endif
 
 #define QK_NAME(stem) qk_##stem##__neonI8mm

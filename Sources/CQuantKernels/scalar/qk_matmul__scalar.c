@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "bodies/qk_quantize.h"
 #include "qk_matmul.h"
 
 #pragma clang fp contract(off)
@@ -139,52 +140,23 @@ static int32_t round_even(float value) {
   return (int32_t)((uint32_t)bits - 0x4b400000u);
 }
 
-static void qk_quantize__scalar(const qk_quantize_args *a) {
-  for (size_t row = 0; row < a->rows; row++) {
-    const float *x = a->x + row * a->x_stride;
-    float sum = 0;
-    for (size_t group = 0; group < a->groups; group++) {
-      float values[QK_GROUP];
-      uint32_t top = 0;
-      for (size_t k = 0; k < QK_GROUP; k++) {
-        const size_t column = group * QK_GROUP + k;
-        values[k] = column < a->columns ? x[column] : 0;
-        uint32_t bits;
-        memcpy(&bits, &values[k], 4);
-        bits &= 0x7fffffffu;
-        if (bits > top) top = bits; // magnitudes as integers order like the floats, NaN above infinity
-      }
-      float largest, scale, inverse;
-      memcpy(&largest, &top, 4);
-      if (top >= 0x7f800000u) {
-        scale = nanf("");
-        inverse = 0;
-        memset(values, 0, sizeof values);
-      } else if (largest < 0x1p-100f) {
-        scale = inverse = 0;
-      } else {
-        scale = largest / 127;
-        inverse = 127 / largest;
-      }
-      int32_t total[2] = {0, 0};
-      for (size_t k = 0; k < QK_GROUP; k++) {
-        const int32_t code = round_even(values[k] * inverse);
-        total[k / 16] += code;
-        a->codes[((group * 8 + k / 4) * a->rows + row) * 4 + k % 4] = (int8_t)code;
-      }
-      const size_t at = group * a->rows + row;
-      a->scale[at] = scale;
-      if (a->halves) {
-        a->initial[2 * group * a->rows + row] = -a->zero * total[0];
-        a->initial[(2 * group + 1) * a->rows + row] = -a->zero * total[1];
-      } else {
-        a->initial[at] = -a->zero * (total[0] + total[1]);
-      }
-      const float part = scale * (float)(total[0] + total[1]);
-      sum = group % a->subgroups == 0 ? part : sum + part;
-      if ((group + 1) % a->subgroups == 0) a->sum[group / a->subgroups * a->rows + row] = sum;
-    }
+static float qk_quantize_group__scalar(const float *x, int8_t *codes, int32_t *totals) {
+  uint32_t top = 0;
+  for (size_t k = 0; k < QK_GROUP; k++) {
+    uint32_t bits;
+    memcpy(&bits, &x[k], 4);
+    bits &= 0x7fffffffu;
+    if (bits > top) top = bits;
   }
+  float scale, inverse;
+  qk_group_scale(top, &scale, &inverse);
+  totals[0] = totals[1] = 0;
+  for (size_t k = 0; k < QK_GROUP; k++) {
+    const int32_t code = inverse == 0 ? 0 : round_even(x[k] * inverse);
+    totals[k / 16] += code;
+    codes[k] = (int8_t)code;
+  }
+  return scale;
 }
 
 #include "bodies/qk_matmul.inc"

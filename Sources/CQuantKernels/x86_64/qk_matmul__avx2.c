@@ -2,6 +2,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "bodies/qk_quantize.h"
 #include "qk_matmul.h"
 
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
@@ -145,66 +146,30 @@ LAYER int32_t total8(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-static void qk_quantize__avx2(const qk_quantize_args *a) {
-  for (size_t row = 0; row < a->rows; row++) {
-    const float *x = a->x + row * a->x_stride;
-    float sum = 0;
-    for (size_t group = 0; group < a->groups; group++) {
-      const size_t first = group * QK_GROUP;
-      const size_t real = a->columns > first ? a->columns - first : 0;
-      float padded[QK_GROUP];
-      const float *source = x + first;
-      if (real < QK_GROUP) {
-        memset(padded, 0, sizeof padded);
-        memcpy(padded, source, real * sizeof(float));
-        source = padded;
-      }
-      __m256 v[4];
-      __m256i top = _mm256_setzero_si256();
-      for (int i = 0; i < 4; i++) {
-        v[i] = _mm256_loadu_ps(source + 8 * i);
-        top = _mm256_max_epu32(top, _mm256_and_si256(_mm256_castps_si256(v[i]), _mm256_set1_epi32(0x7fffffff)));
-      }
-      __m128i m = _mm_max_epu32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
-      m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
-      m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1));
-      const uint32_t bits = (uint32_t)_mm_cvtsi128_si32(m);
-      float largest, scale, inverse;
-      memcpy(&largest, &bits, 4);
-      if (bits >= 0x7f800000u) {
-        scale = __builtin_nanf("");
-        inverse = 0;
-        for (int i = 0; i < 4; i++) v[i] = _mm256_setzero_ps();
-      } else if (largest < 0x1p-100f) {
-        scale = inverse = 0;
-      } else {
-        scale = largest / 127;
-        inverse = 127 / largest;
-      }
-      __m256i q[4];
-      for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
-      // Packs interleave 128-bit halves; the permutation puts the words of four codes back in order.
-      const __m256i packed = _mm256_permutevar8x32_epi32(
-          _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
-          _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-      int32_t words[8];
-      _mm256_storeu_si256((__m256i *)words, packed);
-      int8_t *out = a->codes + (group * 8 * a->rows + row) * 4;
-      for (int step = 0; step < 8; step++) memcpy(out + (size_t)step * 4 * a->rows, &words[step], 4);
-      const int32_t total0 = total8(_mm256_add_epi32(q[0], q[1])), total1 = total8(_mm256_add_epi32(q[2], q[3]));
-      const size_t at = group * a->rows + row;
-      a->scale[at] = scale;
-      if (a->halves) {
-        a->initial[2 * group * a->rows + row] = -a->zero * total0;
-        a->initial[(2 * group + 1) * a->rows + row] = -a->zero * total1;
-      } else {
-        a->initial[at] = -a->zero * (total0 + total1);
-      }
-      const float part = scale * (float)(total0 + total1);
-      sum = group % a->subgroups == 0 ? part : sum + part;
-      if ((group + 1) % a->subgroups == 0) a->sum[group / a->subgroups * a->rows + row] = sum;
-    }
+LAYER float qk_quantize_group__avx2(const float *x, int8_t *codes, int32_t *totals) {
+  __m256 v[4];
+  __m256i top = _mm256_setzero_si256();
+  for (int i = 0; i < 4; i++) {
+    v[i] = _mm256_loadu_ps(x + 8 * i);
+    top = _mm256_max_epu32(top, _mm256_and_si256(_mm256_castps_si256(v[i]), _mm256_set1_epi32(0x7fffffff)));
   }
+  __m128i m = _mm_max_epu32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+  m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1));
+  float scale, inverse;
+  qk_group_scale((uint32_t)_mm_cvtsi128_si32(m), &scale, &inverse);
+  __m256i q[4];
+  for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
+  if (inverse == 0)
+    for (int i = 0; i < 4; i++) q[i] = _mm256_setzero_si256();
+  // Packs interleave 128-bit halves; the permutation puts the words of four codes back in order.
+  const __m256i packed =
+      _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
+                                  _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256((__m256i *)codes, packed);
+  totals[0] = total8(_mm256_add_epi32(q[0], q[1]));
+  totals[1] = total8(_mm256_add_epi32(q[2], q[3]));
+  return scale;
 }
 
 #include "bodies/qk_matmul.inc"

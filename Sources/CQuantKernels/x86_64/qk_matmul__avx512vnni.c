@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "bodies/qk_quantize.h"
 #include "qk_matmul.h"
 
 // clang-format off
@@ -65,61 +66,22 @@ LAYER vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 LAYER vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 LAYER vf vf_neg(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 
-static void qk_quantize__avx512vnni(const qk_quantize_args *a) {
-  for (size_t row = 0; row < a->rows; row++) {
-    const float *x = a->x + row * a->x_stride;
-    float sum = 0;
-    for (size_t group = 0; group < a->groups; group++) {
-      const size_t first = group * QK_GROUP;
-      const size_t real = a->columns > first ? a->columns - first : 0;
-      __m512 low, high;
-      if (real >= QK_GROUP) {
-        low = _mm512_loadu_ps(x + first);
-        high = _mm512_loadu_ps(x + first + 16);
-      } else {
-        const uint32_t mask = (1u << real) - 1;
-        low = _mm512_maskz_loadu_ps((__mmask16)mask, x + first);
-        high = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), x + first + 16);
-      }
-      // Magnitudes as integers order like the floats, with NaN above infinity.
-      const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-      const __m512i bits = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
-                                            _mm512_and_si512(_mm512_castps_si512(high), magnitude));
-      const uint32_t top = _mm512_reduce_max_epu32(bits);
-      float largest, scale, inverse;
-      __builtin_memcpy(&largest, &top, 4);
-      if (top >= 0x7f800000u) {
-        scale = __builtin_nanf("");
-        inverse = 0;
-        low = high = _mm512_setzero_ps();
-      } else if (largest < 0x1p-100f) {
-        scale = inverse = 0;
-      } else {
-        scale = largest / 127;
-        inverse = 127 / largest;
-      }
-      const __m512 factor = _mm512_set1_ps(inverse);
-      const __m512i a0 = _mm512_cvtps_epi32(_mm512_mul_ps(low, factor));
-      const __m512i a1 = _mm512_cvtps_epi32(_mm512_mul_ps(high, factor));
-      const __m256i bytes = _mm256_set_m128i(_mm512_cvtsepi32_epi8(a1), _mm512_cvtsepi32_epi8(a0));
-      int32_t words[8];
-      _mm256_storeu_si256((__m256i *)words, bytes);
-      int8_t *out = a->codes + (group * 8 * a->rows + row) * 4;
-      for (int step = 0; step < 8; step++) __builtin_memcpy(out + (size_t)step * 4 * a->rows, &words[step], 4);
-      const int32_t total0 = _mm512_reduce_add_epi32(a0), total1 = _mm512_reduce_add_epi32(a1);
-      const size_t at = group * a->rows + row;
-      a->scale[at] = scale;
-      if (a->halves) {
-        a->initial[2 * group * a->rows + row] = -a->zero * total0;
-        a->initial[(2 * group + 1) * a->rows + row] = -a->zero * total1;
-      } else {
-        a->initial[at] = -a->zero * (total0 + total1);
-      }
-      const float part = scale * (float)(total0 + total1);
-      sum = group % a->subgroups == 0 ? part : sum + part;
-      if ((group + 1) % a->subgroups == 0) a->sum[group / a->subgroups * a->rows + row] = sum;
-    }
-  }
+LAYER float qk_quantize_group__avx512vnni(const float *x, int8_t *codes, int32_t *totals) {
+  const __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  const __m512i bits = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
+                                        _mm512_and_si512(_mm512_castps_si512(high), magnitude));
+  float scale, inverse;
+  qk_group_scale(_mm512_reduce_max_epu32(bits), &scale, &inverse);
+  // All lanes off when there is nothing to scale: NaN · 0 would be NaN.
+  const __mmask16 on = inverse == 0 ? 0 : 0xffff;
+  const __m512 factor = _mm512_set1_ps(inverse);
+  const __m512i a0 = _mm512_maskz_cvtps_epi32(on, _mm512_mul_ps(low, factor));
+  const __m512i a1 = _mm512_maskz_cvtps_epi32(on, _mm512_mul_ps(high, factor));
+  _mm256_storeu_si256((__m256i *)codes, _mm256_set_m128i(_mm512_cvtsepi32_epi8(a1), _mm512_cvtsepi32_epi8(a0)));
+  totals[0] = _mm512_reduce_add_epi32(a0);
+  totals[1] = _mm512_reduce_add_epi32(a1);
+  return scale;
 }
 
 #include "bodies/qk_matmul.inc"

@@ -14,11 +14,10 @@ public enum ModelFileKind: Sendable {
       self = .safetensors
       return
     }
-    let bytes: UnsafeRawBufferPointer
-    let file: MappedFile
+    let start: [UInt8]
     do throws(QuantError) {
-      file = try MappedFile(path: path)
-      bytes = file.bytes
+      let file = try MappedFile(path: path)
+      start = withExtendedLifetime(file) { Array(file.bytes.prefix(9)) }
     } catch {
       // A folder opens but does not map; if it holds a model, that reader says what else is wrong.
       if (try? SafetensorsModel(path: path)) != nil {
@@ -27,17 +26,17 @@ public enum ModelFileKind: Sendable {
       }
       throw error
     }
-    if bytes.count >= 4, bytes[0] == 0x47, bytes[1] == 0x47, bytes[2] == 0x55, bytes[3] == 0x46 {
+    if start.starts(with: Array("GGUF".utf8)) {
       self = .gguf
       return
     }
     // A length of eight bytes and the opening brace of the header.
-    if bytes.count >= 9, bytes[8] == UInt8(ascii: "{") {
+    if start.count == 9, start[8] == UInt8(ascii: "{") {
       self = .safetensors
       return
     }
     throw QuantError(
       .invalidData, path, "is neither a GGUF nor a safetensors file",
-      remedy: bytes.isEmpty ? "it is empty; fetch it again" : "check that the download is whole")
+      remedy: start.isEmpty ? "it is empty; fetch it again" : "check that the download is whole")
   }
 }

@@ -45,7 +45,8 @@ public final class GGUFFile: Sendable {
     let alignment = try parser.alignment(metadata)
     let parsed = try parser.tensors(alignment: alignment)
     let tensors = parsed.tensors
-    index = try NameIndex(tensors.count, name: { tensors[$0].name }) { name throws(QuantError) in
+    index = NameIndex(tensors.count) { tensors[$0].name }
+    if let name = index.duplicate(name: { tensors[$0].name }) {
       throw parser.damaged("tensor name \(quoted(name)) appears twice")
     }
     self.file = file
@@ -69,5 +70,15 @@ public final class GGUFFile: Sendable {
     let start = min(tensor.offset, bytes.count)
     let count = min(tensor.byteCount, bytes.count - start)
     return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
+  }
+
+  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it returns.
+  ///
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
+  /// use in the source.
+  public func withBytes<R, E: Error>(
+    of tensor: GGUFTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try withExtendedLifetime(self) { () throws(E) -> R in try body(bytes(of: tensor)) }
   }
 }

@@ -29,6 +29,7 @@ public struct GGUFMetadata: Sendable {
   init(file: MappedFile, offsets: [Int]) throws(QuantError) {
     self.file = file
     self.offsets = offsets
+    defer { withExtendedLifetime(file) {} }
     let bytes = file.bytes
     func key(_ entry: UInt32) -> UnsafeRawBufferPointer {
       var cursor = ByteCursor(bytes, at: offsets[Int(entry)])

@@ -141,7 +141,7 @@ public struct GGUFWriter {
     copying tensor: GGUFTensor, from file: GGUFFile
   ) throws(QuantError) {
     try add(tensor.name, tensor.typeNumber, tensor.dimensions) { sink throws(QuantError) in
-      try sink.write(file.bytes(of: tensor))
+      try file.withBytes(of: tensor) { bytes throws(QuantError) in try sink.write(bytes) }
     }
   }
 

@@ -1,5 +1,3 @@
-import QuantKernels
-
 /// Finds things by name in O(log n), with four bytes a thing; names are told apart by their bytes.
 ///
 /// A `Dictionary` keyed by `String` would hold canonically equivalent names for one, and takes ten times
@@ -7,19 +5,20 @@ import QuantKernels
 struct NameIndex: Sendable {
   private let order: [UInt32]
 
-  /// - Parameters:
-  ///   - count: below 2³².
-  ///   - duplicate: called with a name that occurs twice; throws.
-  init(
-    _ count: Int, name: (Int) -> String, duplicate: (String) throws(QuantError) -> Void
-  ) throws(QuantError) {
+  /// - Parameter count: below 2³².
+  init(_ count: Int, name: (Int) -> String) {
     order = (0..<UInt32(count)).sorted {
       name(Int($0)).utf8.lexicographicallyPrecedes(name(Int($1)).utf8)
     }
+  }
+
+  /// A name that two things have, or nil.
+  func duplicate(name: (Int) -> String) -> String? {
     for index in order.indices.dropFirst() {
       let current = name(Int(order[index]))
-      if current.utf8.elementsEqual(name(Int(order[index - 1])).utf8) { try duplicate(current) }
+      if current.utf8.elementsEqual(name(Int(order[index - 1])).utf8) { return current }
     }
+    return nil
   }
 
   /// Which thing has the name `wanted`.

@@ -45,7 +45,8 @@ public final class SafetensorsFile: Sendable {
   package init(file: MappedFile) throws(QuantError) {
     let header = try SafetensorsHeader(file)
     let tensors = header.tensors
-    index = try NameIndex(tensors.count, name: { tensors[$0].name }) { name throws(QuantError) in
+    index = NameIndex(tensors.count) { tensors[$0].name }
+    if let name = index.duplicate(name: { tensors[$0].name }) {
       throw header.damaged("tensor \(quoted(name)) appears twice")
     }
     self.file = file
@@ -68,6 +69,16 @@ public final class SafetensorsFile: Sendable {
     let start = min(tensor.offset, bytes.count)
     let count = min(tensor.byteCount, bytes.count - start)
     return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
+  }
+
+  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it returns.
+  ///
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
+  /// use in the source.
+  public func withBytes<R, E: Error>(
+    of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try withExtendedLifetime(self) { () throws(E) -> R in try body(bytes(of: tensor)) }
   }
 }
 

@@ -88,7 +88,8 @@ public final class SafetensorsModel: Sendable {
     guard all.count < Int(UInt32.max) else {
       throw QuantError(.unsupported, path, "has \(all.count) tensors", remedy: "split the model")
     }
-    index = try NameIndex(all.count, name: { all[$0].name }) { name throws(QuantError) in
+    index = NameIndex(all.count) { all[$0].name }
+    if let name = index.duplicate(name: { all[$0].name }) {
       throw QuantError(
         .invalidData, path, "tensor \(quoted(name)) is in two files",
         remedy: "fetch the files again")
@@ -111,10 +112,21 @@ public final class SafetensorsModel: Sendable {
     return files[Int(fileNumbers[place])].bytes(of: tensor)
   }
 
+  /// Calls `body` with the bytes of one of this model's tensors, and keeps them mapped until it returns.
+  ///
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
+  /// use in the source.
+  public func withBytes<R, E: Error>(
+    of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try withExtendedLifetime(self) { () throws(E) -> R in try body(bytes(of: tensor)) }
+  }
+
   /// Calls `body` with each tensor's name and its file's, in the index's order.
   private static func walk(
     _ index: MappedFile, _ body: (String, String) throws(QuantError) -> Void
   ) throws(QuantError) {
+    defer { withExtendedLifetime(index) {} }
     var json = JSONCursor(index.bytes, file: index.path)
     var found = false
     try json.expect("{")

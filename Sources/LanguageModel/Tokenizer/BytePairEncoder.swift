@@ -31,24 +31,29 @@ struct BytePairEncoder: Sendable {
     var texts = texts
     var table = PairTable(capacity: merges.count)
     var joined: [UInt8] = []
+    var made = 0
     for (rank, merge) in merges.enumerated() {
-      guard let space = merge.dropFirst().firstIndex(of: 0x20), space + 1 < merge.count else {
-        continue
+      merge.withUnsafeBufferPointer { merge in
+        guard let space = BytePairEncoder.space(in: merge) else { return }
+        let left = UnsafeBufferPointer(rebasing: merge[..<space])
+        let right = UnsafeBufferPointer(rebasing: merge[(space + 1)...])
+        joined.removeAll(keepingCapacity: true)
+        joined.append(contentsOf: left)
+        joined.append(contentsOf: right)
+        joined.withUnsafeBufferPointer { joined in
+          // Files mostly list merges in the order of the tokens they make, which saves looking them up.
+          if texts.isString(made + 1, joined) {
+            made += 1
+          } else if !texts.isString(made, joined) {
+            made = texts.insert(joined).number
+          }
+        }
+        table.insert(
+          UInt32(truncatingIfNeeded: texts.insert(left).number),
+          UInt32(truncatingIfNeeded: texts.insert(right).number),
+          PairTable.Value(
+            rank: UInt32(truncatingIfNeeded: rank), result: UInt32(truncatingIfNeeded: made)))
       }
-      joined.removeAll(keepingCapacity: true)
-      joined.append(contentsOf: merge[..<space])
-      joined.append(contentsOf: merge[(space + 1)...])
-      let (left, right, result) = joined.withUnsafeBufferPointer { joined in
-        (
-          texts.insert(UnsafeBufferPointer(rebasing: joined[..<space])).number,
-          texts.insert(UnsafeBufferPointer(rebasing: joined[space...])).number,
-          texts.insert(joined).number
-        )
-      }
-      table.insert(
-        UInt32(truncatingIfNeeded: left), UInt32(truncatingIfNeeded: right),
-        PairTable.Value(
-          rank: UInt32(truncatingIfNeeded: rank), result: UInt32(truncatingIfNeeded: result)))
     }
     self.texts = texts
     self.merges = table
@@ -64,6 +69,16 @@ struct BytePairEncoder: Sendable {
       guard let number = texts.number(of: name), number < Int(tokenCount) else { return -1 }
       return Int32(truncatingIfNeeded: number)
     }
+  }
+
+  /// Where the first space after the first byte stands, if something follows it.
+  private static func space(in merge: UnsafeBufferPointer<UInt8>) -> Int? {
+    var index = 1
+    while index < merge.count - 1 {
+      if merge[index] == 0x20 { return index }
+      index += 1
+    }
+    return nil
   }
 
   /// Appends the tokens of a fragment of text that holds no special tokens.

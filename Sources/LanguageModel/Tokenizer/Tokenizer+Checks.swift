@@ -9,10 +9,13 @@ extension Tokenizer {
       QuantError(.invalidData, "tokenizer.ggml.\(key)", problem, remedy: remedy)
     }
     guard !tokens.isEmpty else { throw fail("tokens", "the vocabulary is empty") }
-    // Merges add up to three texts each, and all are numbered in 32 bits.
-    let texts = tokens.count + 3 * (vocabulary.merges?.count ?? 0)
-    guard texts < Int32.max else {
-      throw fail("tokens", "\(tokens.count) tokens and their merges are too many to number")
+    // Merges add up to three texts each, and all of them are numbered and placed in 32 bits.
+    let merges = vocabulary.merges ?? []
+    let bytes = tokens.reduce(0) { $0 + max($1.count, 32) }
+    let storage = ByteStringTable.storage(
+      count: tokens.count + 3 * merges.count, bytes: bytes + 2 * merges.reduce(0) { $0 + $1.count })
+    guard storage < ByteStringTable.largestStorage else {
+      throw fail("tokens", "\(tokens.count) tokens and their merges are too large")
     }
     for (key, count) in [
       ("scores", vocabulary.scores.count), ("token_type", vocabulary.tokenTypes.count),

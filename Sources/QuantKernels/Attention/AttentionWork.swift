@@ -59,16 +59,19 @@ struct AttentionWork {
 
   // MARK: Tiles of rows
 
-  /// Rows of a tile: few enough that their queries and states lie in the second-level cache beside a
-  /// partition's keys and values, many enough that converting those to float32 is a small part.
-  private static let tileRows = 192
+  /// Rows of a tile: few enough that their queries and states take at most half a megabyte of a
+  /// second-level cache, beside a partition's keys and values; many enough that converting those to
+  /// float32, and fetching them from further away, is a small part.
+  private var mostTileRows: Int {
+    min(384, max(Self.leastTileRows, (1 << 19) / (4 * (dimension + stateStride))))
+  }
   private static let leastTileRows = 24
 
   /// Positions of a tile: whole blocks of rows where that is possible, and enough tiles for the threads.
   private func tilePositions(threads: Int) -> Int {
     var step = 1
     while step < Self.block, step * group % Self.block != 0 { step += 1 }
-    var rows = Self.tileRows
+    var rows = mostTileRows
     while threads > 1, rows > Self.leastTileRows,
       (count * group + rows - 1) / rows * cache.keyValueHeads < 4 * threads
     {

@@ -1,5 +1,11 @@
 import CQuantKernels
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// Measures what this machine can do at most with the threads of a pool: how fast it reads memory, and how
 /// fast it multiplies when no operand comes from memory.
 ///
@@ -62,7 +68,7 @@ public final class MachineLimits {
   ///   - instructionSet: a level that this processor runs.
   ///   - bytes: how much each read pass covers; a real measurement needs ``standardBytes``.
   /// - Throws: ``QuantError`` when the level does not run here, or the memory cannot be had.
-  /// - Complexity: about a second with ``standardBytes``.
+  /// - Complexity: one to two seconds with ``standardBytes``.
   public init(
     pool: WorkerPool, instructionSet: InstructionSet = .best, bytes: Int = standardBytes
   ) throws(QuantError) {
@@ -93,13 +99,10 @@ public final class MachineLimits {
     ]
     for buffer in memory.values {
       let base = Slice(buffer.base)
-      pool.run(parts: parts) { [partBytes] part, _ in
-        // Different words: a page of zeros could be shared, and zeros may be compressed on the way.
-        let words = (base.pointer + part * partBytes).assumingMemoryBound(to: UInt64.self)
-        for word in 0..<partBytes / 8 {
-          words[word] =
-            UInt64(truncatingIfNeeded: part &* partBytes &+ word) &* 0x9E37_79B9_7F4A_7C15
-        }
+      let partBytes = self.partBytes
+      // Written once, so that every page is a page of its own.
+      pool.run(parts: parts) { part, _ in
+        memset(base.pointer + part * partBytes, Int32(1 + part % 255), partBytes)
       }
     }
     rankReadLoops()

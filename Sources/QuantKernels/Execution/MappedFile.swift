@@ -38,7 +38,17 @@ public final class MappedFile: Sendable {
   }
 
   /// The file's bytes; valid while this object lives. Empty for an empty file.
+  ///
+  /// An object may go right after its last use in the source, and a pointer is none: keep the object in
+  /// a property, or use ``withBytes(_:)``.
   public var bytes: UnsafeRawBufferPointer { address.buffer }
+
+  /// Calls `body` with the file's bytes, and keeps them mapped until it returns.
+  public func withBytes<R, E: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try withExtendedLifetime(self) { () throws(E) -> R in try body(address.buffer) }
+  }
 
   /// Maps the file at `path`.
   ///

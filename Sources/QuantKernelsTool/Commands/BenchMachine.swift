@@ -16,22 +16,15 @@ struct BenchMachine: ParsableCommand {
       """)
 
   @OptionGroup var common: CommonOptions
-
-  @Option(name: .long, help: "Samples of each limit; medians are shown.")
-  var repetitions = 7
-
-  func validate() throws {
-    if repetitions < 1 { throw ValidationError("--repetitions \(repetitions) must be at least 1") }
-  }
+  @OptionGroup var limitOptions: LimitOptions
 
   func run() throws {
     let pool = WorkerPool(threads: common.threadCount)
-    Console.progress("mapping memory and choosing a read loop")
-    let limits = try MachineLimits(pool: pool)
+    let limits = try limitOptions.open(pool: pool)
     var samples = LimitSamples()
-    for repetition in 0..<repetitions {
+    for repetition in 0..<limitOptions.repetitions {
       try Interruption.check()
-      Console.progress("sample \(repetition + 1) of \(repetitions)")
+      Console.progress("sample \(repetition + 1) of \(limitOptions.repetitions)")
       samples.add(from: limits, all: true)
     }
     let kinds = samples

@@ -22,6 +22,7 @@ struct BenchMatmul: ParsableCommand {
       """)
 
   @OptionGroup var common: CommonOptions
+  @OptionGroup var limitOptions: LimitOptions
 
   @Option(name: .long, help: "The weights' format.")
   var format: String?
@@ -57,9 +58,6 @@ struct BenchMatmul: ParsableCommand {
   @Flag(name: .long, help: "Float32 activations, dequantized weights.")
   var exact = false
 
-  @Option(name: .long, help: "Rounds of limits and runs.")
-  var repetitions = 7
-
   func validate() throws {
     let alone: [(String, Bool)] = [
       ("--format", format != nil), ("--m", tokens != nil), ("--n", outputs != nil),
@@ -71,15 +69,13 @@ struct BenchMatmul: ParsableCommand {
     if shapes != nil, let extra = (alone + [("--group", group != nil)]).first(where: { $0.1 }) {
       throw ValidationError("\(extra.0) does not go with --shapes")
     }
-    if repetitions < 1 { throw ValidationError("--repetitions \(repetitions) must be at least 1") }
   }
 
   func run() throws {
     let level = try instructionSet.map(chosenInstructionSet) ?? .best
     let shapes = try wantedShapes()
     let pool = WorkerPool(threads: common.threadCount)
-    Console.progress("mapping memory and choosing a read loop")
-    let limits = try MachineLimits(pool: pool, instructionSet: level)
+    let limits = try limitOptions.open(pool: pool, instructionSet: level)
     var reports: [MatmulReport] = []
     for shape in shapes {
       Console.progress("packing weights")
@@ -89,7 +85,8 @@ struct BenchMatmul: ParsableCommand {
         weights: copies, tokens: shape.tokens, arithmetic: exact ? .exact : .fast, pool: pool)
       let report = MatmulReport(
         shape: shape, weights: weights, copies: copies.count, isExact: exact,
-        result: try product.measure(rounds: repetitions, limits: limits), limits: limits)
+        result: try product.measure(rounds: limitOptions.repetitions, limits: limits),
+        limits: limits)
       if self.shapes != nil, !common.json {
         Console.clearProgress()
         if reports.isEmpty { Console.writeLine(MatmulReport.tableHead(limits)) }

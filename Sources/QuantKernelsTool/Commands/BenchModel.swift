@@ -18,6 +18,7 @@ struct BenchModel: ParsableCommand {
       """)
 
   @OptionGroup var common: CommonOptions
+  @OptionGroup var limitOptions: LimitOptions
   @OptionGroup var model: ModelOptions
 
   @Option(name: .customShort("p"), help: "Tokens of the prompt; 0 leaves it out.")
@@ -29,15 +30,11 @@ struct BenchModel: ParsableCommand {
   @Option(name: .long, help: "Tokens in the cache before each run.")
   var depth = 0
 
-  @Option(name: .long, help: "Repetitions; the median is shown.")
-  var repetitions = 5
-
   func validate() throws {
     for (name, value) in [("-p", promptTokens), ("-n", decodeTokens), ("--depth", depth)]
     where value < 0 {
       throw ValidationError("\(name) \(value) must be 0 or more")
     }
-    if repetitions < 1 { throw ValidationError("--repetitions \(repetitions) must be at least 1") }
     let (positions, overflow) = depth.addingReportingOverflow(max(promptTokens, decodeTokens))
     if overflow || positions < 1 {
       throw ValidationError("-p, -n and --depth make no number of positions")
@@ -47,8 +44,7 @@ struct BenchModel: ParsableCommand {
   func run() throws {
     let loaded = try model.load(common, contextLength: depth + max(promptTokens, decodeTokens))
     let session = try loaded.makeSession()
-    Console.progress("mapping memory and choosing a read loop")
-    let limits = try MachineLimits(
+    let limits = try limitOptions.open(
       pool: loaded.pool, instructionSet: loaded.options.instructionSet)
     var samples = LimitSamples()
     var prompt = Timing()
@@ -65,8 +61,8 @@ struct BenchModel: ParsableCommand {
     }
 
     // The first repetition warms caches and memory, and is not counted.
-    for repetition in -1..<repetitions {
-      Console.progress("repetition \(repetition + 1) of \(repetitions)")
+    for repetition in -1..<limitOptions.repetitions {
+      Console.progress("repetition \(repetition + 1) of \(limitOptions.repetitions)")
       let counts = repetition >= 0
       if counts { samples.add(from: limits, all: false) }
       if promptTokens > 0 {

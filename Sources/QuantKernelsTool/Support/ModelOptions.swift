@@ -72,5 +72,7 @@ func chosenInstructionSet(_ name: String) throws(QuantError) -> InstructionSet {
 /// The bytes of a file, or of standard input for `-` or nil.
 func readText(_ path: String?) throws(QuantError) -> [UInt8] {
   guard let path, path != "-" else { return Console.readStandardInput() }
-  return Array(try MappedFile(path: path).bytes)
+  // The bytes live as long as the file, which nothing else holds.
+  let file = try MappedFile(path: path)
+  return withExtendedLifetime(file) { Array(file.bytes) }
 }

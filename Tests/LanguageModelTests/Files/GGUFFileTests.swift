@@ -120,7 +120,7 @@ final class GGUFFileTests: XCTestCase {
     let scalar = try XCTUnwrap(file.tensor(named: "b"))
     XCTAssertEqual(scalar.dimensions, [])
     XCTAssertEqual(scalar.elementCount, 1)
-    XCTAssertEqual(Array(file.bytes(of: scalar)), [128, 129, 130, 131])
+    XCTAssertEqual(file.withBytes(of: scalar) { Array($0) }, [128, 129, 130, 131])
   }
 
   func testReadsTensorsOutOfOrderAndWithGaps() throws {
@@ -129,7 +129,7 @@ final class GGUFFileTests: XCTestCase {
     raw.addTensor(Array("early".utf8), [16], type: 0, offset: 0)
     raw.data = [UInt8](0..<100)
     let file = try GGUFFile(bytes: raw.bytes, name: "image")
-    XCTAssertEqual(file.tensors.map { Array(file.bytes(of: $0))[0] }, [96, 0])
+    XCTAssertEqual(file.tensors.map { file.bytes(of: $0)[0] }, [96, 0])
   }
 
   func testListsTypesThatAreNotComputedWith() throws {
@@ -340,9 +340,10 @@ final class GGUFFileTests: XCTestCase {
     XCTAssertEqual(file.tensors.map(\.name), ["matrix", "half", "blocks"])
     XCTAssertEqual(file.tensors.map(\.dimensions), [[3, 2], [3], [32, 2]])
     XCTAssertEqual(file.tensors.map(\.type), [.f32, .f16, .q4_0])
-    let matrix = file.bytes(of: file.tensors[0])
     XCTAssertEqual(
-      (0..<6).map { matrix.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) },
+      file.withBytes(of: file.tensors[0]) { bytes in
+        (0..<6).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+      },
       [0, 1, 2, 3, 4, 5])
   }
 }

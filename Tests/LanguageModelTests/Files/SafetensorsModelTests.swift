@@ -42,7 +42,7 @@ final class SafetensorsModelTests: XCTestCase {
       XCTAssertEqual(model.tensors.map(\.name).sorted(), ["a", "b", "c"])
       for (name, byte) in [("a", 1), ("b", 2), ("c", 3)] as [(String, UInt8)] {
         let tensor = try XCTUnwrap(model.tensor(named: name))
-        XCTAssertEqual(Array(model.bytes(of: tensor)), [byte])
+        XCTAssertEqual(model.withBytes(of: tensor) { Array($0) }, [byte])
       }
       XCTAssertNil(model.tensor(named: "d"))
     }
@@ -52,7 +52,8 @@ final class SafetensorsModelTests: XCTestCase {
     try write("model.safetensors", [("a", 7)])
     for path in [folder.path, folder.file("model.safetensors")] {
       let model = try SafetensorsModel(path: path)
-      XCTAssertEqual(Array(model.bytes(of: try XCTUnwrap(model.tensor(named: "a")))), [7])
+      XCTAssertEqual(
+        try model.withBytes(of: XCTUnwrap(model.tensor(named: "a"))) { Array($0) }, [7])
     }
   }
 

@@ -23,15 +23,17 @@ final class SafetensorsTests: XCTestCase {
     let matrix = try XCTUnwrap(file.tensor(named: "b.weight"))
     XCTAssertEqual(matrix.type, .f32)
     XCTAssertEqual(matrix.shape, [2, 3])
-    let values = file.bytes(of: matrix)
     XCTAssertEqual(
-      (0..<6).map { values.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) },
+      file.withBytes(of: matrix) { bytes in
+        (0..<6).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+      },
       [0, 1, 2, 3, 4, 5])
     let half = try XCTUnwrap(file.tensor(named: "a \"quoted\" ☃"))
     XCTAssertEqual(half.type, .f16)
-    XCTAssertEqual(Array(file.bytes(of: half)), [0, 0x3c, 0, 0xc0, 0, 0x38])
+    XCTAssertEqual(file.withBytes(of: half) { Array($0) }, [0, 0x3c, 0, 0xc0, 0, 0x38])
     let ids = try XCTUnwrap(file.tensor(named: "ids"))
-    XCTAssertEqual(file.bytes(of: ids).loadUnaligned(fromByteOffset: 8, as: Int64.self), 1 << 40)
+    XCTAssertEqual(
+      file.withBytes(of: ids) { $0.loadUnaligned(fromByteOffset: 8, as: Int64.self) }, 1 << 40)
     XCTAssertEqual(file.tensor(named: "scalar")?.shape, [])
     XCTAssertEqual(file.tensor(named: "empty")?.shape, [0, 4])
     XCTAssertEqual(file.tensor(named: "empty")?.byteCount, 0)
@@ -45,7 +47,7 @@ final class SafetensorsTests: XCTestCase {
     for tensor in official.tensors.reversed() {
       try writer.addTensor(
         tensor.name, type: tensor.type, shape: tensor.shape,
-        bytes: Array(official.bytes(of: tensor)))
+        bytes: official.withBytes(of: tensor) { Array($0) })
     }
     XCTAssertEqual(try writer.serialized(), bytes)
   }
@@ -64,7 +66,8 @@ final class SafetensorsTests: XCTestCase {
     XCTAssertEqual(file.dataOffset % 8, 0)
     for tensor in file.tensors {
       XCTAssertEqual(
-        Array(file.bytes(of: tensor)), (0..<tensor.byteCount).map { UInt8($0) }, tensor.name)
+        file.withBytes(of: tensor) { Array($0) }, (0..<tensor.byteCount).map { UInt8($0) },
+        tensor.name)
       // Wider elements come first, so that each tensor lies on a multiple of its element.
       XCTAssertEqual(tensor.offset % max(1, tensor.type.bits / 8), 0, tensor.name)
     }
