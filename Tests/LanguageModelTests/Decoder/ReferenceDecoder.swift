@@ -124,8 +124,8 @@ struct ReferenceDecoder {
   /// Logits after each token.
   func logits(_ tokens: [Int32]) throws -> [[Double]] {
     let width = integer("embedding_length")
-    let heads = integer("attention.outputcount")
-    let keyHeads = integer("attention.outputcount_kv", heads)
+    let heads = integer("attention.head_count")
+    let keyHeads = integer("attention.head_count_kv", heads)
     let head = integer("attention.key_length", width / heads)
     let window = kind == "gemma3" ? integer("attention.sliding_window") : 0
     let embedding = try tensor("token_embd.weight") ?? []
