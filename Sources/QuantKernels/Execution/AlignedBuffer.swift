@@ -10,11 +10,14 @@ package final class AlignedBuffer: @unchecked Sendable {
   package let base: UnsafeMutableRawPointer
   package let count: Int
   private let mapped: Int
+  /// The buffer that a slice lies in and keeps alive.
+  private let owner: AlignedBuffer?
 
   /// - Parameter hugePages: whether large ones are asked onto huge pages or kept off them.
   /// - Throws: ``QuantError`` (`outOfMemory`) when the system refuses.
   package init(count: Int, for subject: String, hugePages: Bool = true) throws(QuantError) {
     self.count = count
+    owner = nil
     let hugePage = 2 << 20
     func refuse() -> QuantError {
       QuantError(
@@ -47,7 +50,17 @@ package final class AlignedBuffer: @unchecked Sendable {
 
   private let slack: Int
 
+  /// `count` bytes of `owner` from `offset` on.
+  init(sliceOf owner: AlignedBuffer, offset: Int, count: Int) {
+    base = owner.base + offset
+    self.count = count
+    self.owner = owner
+    mapped = 0
+    slack = 0
+  }
+
   deinit {
+    if owner != nil { return }
     if mapped > 0 { munmap(base - slack, mapped) } else { free(base) }
   }
 }

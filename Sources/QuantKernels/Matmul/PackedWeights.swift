@@ -92,6 +92,6 @@ public final class PackedWeights: @unchecked Sendable {
     }
     byteCount = bytes
     // Kernels may prefetch past the end, which is harmless, but never load there.
-    storage = try AlignedBuffer(count: bytes, for: subject)
+    storage = try WeightArena.shared.allocate(bytes, for: subject)
   }
 }
