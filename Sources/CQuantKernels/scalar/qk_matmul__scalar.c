@@ -10,6 +10,7 @@
 #define QK_NAME(stem) qk_##stem##__scalar
 #define QK_LEVEL QK_ISA_SCALAR
 #define QK_MAX_HEIGHT 4
+#define QK_UNROLL
 
 typedef struct { int32_t lane[16]; } va;
 typedef struct { float lane[16]; } vf;

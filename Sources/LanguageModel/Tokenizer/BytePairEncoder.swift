@@ -119,9 +119,9 @@ struct BytePairEncoder: Sendable {
     }
     workspace.word.merge(by: merges)
     var offset = 0
-    workspace.word.forEach { symbol, length in
-      append(symbol, word[offset..<(offset + length)], to: &output)
-      offset += length
+    for (symbol, length) in workspace.word.parts where length > 0 {
+      append(symbol, word[offset..<(offset + Int(length))], to: &output)
+      offset += Int(length)
     }
   }
 

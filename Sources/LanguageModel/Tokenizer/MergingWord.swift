@@ -26,10 +26,8 @@ struct MergingWord {
     lengths.append(UInt32(truncatingIfNeeded: length))
   }
 
-  /// Visits the symbols that are left and their lengths.
-  func forEach(_ body: (_ symbol: UInt32, _ length: Int) -> Void) {
-    for (symbol, length) in zip(symbols, lengths) where length > 0 { body(symbol, Int(length)) }
-  }
+  /// The symbols with their lengths; those of length 0 are gone.
+  var parts: Zip2Sequence<[UInt32], [UInt32]> { zip(symbols, lengths) }
 
   /// Merges the pair of the lowest rank, the leftmost of equal ones, until no pair merges. O(n log n).
   mutating func merge(by merges: PairTable) {

@@ -173,5 +173,7 @@ struct SpecialTokenSplitter: Sendable {
   }
 
   /// White space of ASCII, as C's `isspace` has it.
-  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
+  private static func isSpace(_ byte: UInt8) -> Bool {
+    byte == 0x20 || (0x09...0x0D).contains(byte)
+  }
 }

@@ -2,7 +2,8 @@ import QuantKernels
 
 extension Tokenizer {
   /// Numbers the tokens' texts by their ids.
-  static func checkedTexts(_ vocabulary: TokenizerVocabulary) throws(QuantError) -> ByteStringTable {
+  static func checkedTexts(_ vocabulary: TokenizerVocabulary) throws(QuantError) -> ByteStringTable
+  {
     let tokens = vocabulary.tokens
     let remedy = "fetch the file again or convert the model again"
     func fail(_ key: String, _ problem: String) -> QuantError {

@@ -88,12 +88,12 @@ struct AttentionWork {
     let base = try workspace.reserveWorkers(
       floats: scratch.floats * (isSmall ? 1 : pool.threads))
     let parts = tiles * cache.keyValueHeads
+    let task = TileTask(
+      work: self, positions: positions, tiles: tiles, scratch: scratch, base: base)
     if isSmall {
-      for part in 0..<parts { runTile(part, positions, tiles, scratch, base) }
+      for part in 0..<parts { task.run(part: part, worker: 0) }
     } else {
-      pool.run(parts: parts) { part, worker in
-        runTile(part, positions, tiles, scratch, base + worker * scratch.floats)
-      }
+      pool.run(parts: parts, task)
     }
   }
 
@@ -103,23 +103,31 @@ struct AttentionWork {
     return 4 * Double(count) * Double(heads * dimension) * Double(keys) < 100_000
   }
 
-  private func runTile(
-    _ part: Int, _ positions: Int, _ tiles: Int, _ scratch: Scratch,
-    _ base: UnsafeMutablePointer<Float>
-  ) {
-    let head = part % cache.keyValueHeads
-    // The last tiles see the most keys: they go first, so that no worker is left with a long one.
-    let start = (tiles - 1 - part / cache.keyValueHeads) * positions
-    let count = min(positions, self.count - start)
-    let first = firstPosition + start
-    prepare(head, start, count, base, base + scratch.states)
-    var rows = rowsDescription(
-      count: count, first: first, queries: base, states: base + scratch.states,
-      scores: base + scratch.scores)
-    for index in partitions(from: first, count: count) {
-      attend(&rows, head, index, last: first + count - 1, scratch, base)
+  /// A tile of rows of one head over all the partitions that they see.
+  private struct TileTask: ParallelTask {
+    let work: AttentionWork
+    let positions: Int
+    let tiles: Int
+    let scratch: Scratch
+    let base: UnsafeMutablePointer<Float>
+
+    func run(part: Int, worker: Int) {
+      let heads = work.cache.keyValueHeads
+      let head = part % heads
+      // The last tiles see the most keys: they go first, so that no worker is left with a long one.
+      let start = (tiles - 1 - part / heads) * positions
+      let count = min(positions, work.count - start)
+      let first = work.firstPosition + start
+      let own = base + worker * scratch.floats
+      let states = own + scratch.states
+      work.prepare(head, start, count, own, states)
+      var rows = work.rowsDescription(
+        count: count, first: first, queries: own, states: states, scores: own + scratch.scores)
+      for index in work.partitions(from: first, count: count) {
+        work.attend(&rows, head, index, last: first + count - 1, scratch, own)
+      }
+      work.finish(head, start, count, states)
     }
-    finish(head, start, count, base + scratch.states)
   }
 
   // MARK: Few rows, many keys
@@ -142,17 +150,9 @@ struct AttentionWork {
     let base = try workspace.reserveWorkers(floats: scratch.floats * pool.threads)
     let partials = try workspace.reservePartials(
       floats: cache.keyValueHeads * most * stateFloats)
-    pool.run(parts: cache.keyValueHeads * visible.count) { part, worker in
-      let head = part / visible.count
-      let index = visible.lowerBound + part % visible.count
-      let own = base + worker * scratch.floats
-      let states = partials + (head * most + index) * stateFloats
-      prepare(head, 0, count, own, states)
-      var description = rowsDescription(
-        count: count, first: firstPosition, queries: own, states: states,
-        scores: own + scratch.scores)
-      attend(&description, head, index, last: firstPosition + count - 1, scratch, own)
-    }
+    let task = SplitTask(
+      work: self, visible: visible, most: most, scratch: scratch, base: base, partials: partials)
+    pool.run(parts: cache.keyValueHeads * visible.count, task)
     // One pass over 1/256 of what the parts read.
     for head in 0..<cache.keyValueHeads {
       let states = partials + (head * most + visible.lowerBound) * stateFloats
@@ -160,6 +160,29 @@ struct AttentionWork {
         kernels.pointee.merge(states, states + index * stateFloats, rows, cache.valueStride)
       }
       finish(head, 0, count, states)
+    }
+  }
+
+  /// All rows of one head over one partition, into states of their own.
+  private struct SplitTask: ParallelTask {
+    let work: AttentionWork
+    let visible: Range<Int>
+    let most: Int
+    let scratch: Scratch
+    let base: UnsafeMutablePointer<Float>
+    let partials: UnsafeMutablePointer<Float>
+
+    func run(part: Int, worker: Int) {
+      let head = part / visible.count
+      let index = visible.lowerBound + part % visible.count
+      let own = base + worker * scratch.floats
+      let states = partials + (head * most + index) * work.count * work.group * work.stateStride
+      work.prepare(head, 0, work.count, own, states)
+      var rows = work.rowsDescription(
+        count: work.count, first: work.firstPosition, queries: own, states: states,
+        scores: own + scratch.scores)
+      work.attend(
+        &rows, head, index, last: work.firstPosition + work.count - 1, scratch, own)
     }
   }
 

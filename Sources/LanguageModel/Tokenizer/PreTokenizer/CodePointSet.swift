@@ -45,13 +45,16 @@ struct CodePointSet: Sendable {
 
   /// DeepSeek LLM's `[!-/:-~！-／：-～‘-‟　-。]`, which holds the Latin letters as well.
   static let deepSeekSigns = CodePointSet(
-    [], [
+    [],
+    [
       0x21...0x2F, 0x3A...0x7E, 0xFF01...0xFF0F, 0xFF1A...0xFF5E, 0x2018...0x201F,
       0x3000...0x3002,
     ])
 
   /// DeepSeek LLM's own list of letters.
-  static let deepSeekLetters = CodePointSet([], [
+  static let deepSeekLetters = CodePointSet(
+    [],
+    [
       0x0041...0x005A, 0x0061...0x007A, 0x00B5...0x00B5, 0x00C0...0x00D6, 0x00D8...0x00F6,
       0x00F8...0x01BA, 0x01BC...0x01BF, 0x01C4...0x0293, 0x0295...0x02AF, 0x0370...0x0373,
       0x0376...0x0376, 0x0377...0x0377, 0x037B...0x037D, 0x037F...0x037F, 0x0386...0x0386,
@@ -74,7 +77,9 @@ struct CodePointSet: Sendable {
 
   /// AFMoE's East and South-East Asian scripts. The third range begins at U+8C48, the normal form of
   /// the compatibility ideograph that was meant, because the reference has it so.
-  static let asianScripts = CodePointSet([], [
+  static let asianScripts = CodePointSet(
+    [],
+    [
       0x4E00...0x9FFF, 0x3400...0x4DBF, 0x8C48...0xFAFF, 0x3040...0x309F, 0x30A0...0x30FF,
       0xFF65...0xFF9F, 0x2F00...0x2FDF, 0x0E40...0x0E7F, 0x0E80...0x0EFF, 0x1780...0x17FF,
       0x1000...0x109F, 0xAA60...0xAA7F, 0xA9E0...0xA9FF, 0xAC00...0xD7AF, 0x1100...0x11FF,
@@ -83,21 +88,25 @@ struct CodePointSet: Sendable {
   /// Youtu's runs of Hangul, of signs, of Bopomofo and of ideographs and kana.
   static let youtuRuns: [CodePointSet] = [
     CodePointSet(
-      [], [
+      [],
+      [
         0xAC00...0xD7A3, 0x3131...0x318E,
       ]),
     CodePointSet(
-      [], [
+      [],
+      [
         0xFF01...0xFF01, 0x2026...0x2026, 0x201C...0x201C, 0x201D...0x201D, 0x2018...0x2018,
         0x2019...0x2019, 0x2014...0x2014, 0xFF1A...0xFF1A, 0xFF1B...0xFF1B, 0xFF0C...0xFF0C,
         0x3001...0x303F, 0xFE30...0xFE4F,
       ]),
     CodePointSet(
-      [], [
-        0x3105...0x312F,
+      [],
+      [
+        0x3105...0x312F
       ]),
     CodePointSet(
-      [], [
+      [],
+      [
         0x4E00...0x9FA5, 0x3040...0x309F, 0x30A0...0x30FF,
       ]),
   ]

@@ -72,10 +72,12 @@ struct PreTokenizer: Sendable {
       result.ignoresMerges = name != "chatglm-bpe"
       return result
     case "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0",
-      "mellum", "modern-bert", "jina-v1-en", "jina-v2-code", "roberta-bpe", "exaone4", "mpt", "olmo",
+      "mellum", "modern-bert", "jina-v1-en", "jina-v2-code", "roberta-bpe", "exaone4", "mpt",
+      "olmo",
       "jais", "trillion", "granite-docling":
       return PreTokenizer([.words(.gpt2)])
-    case "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2":
+    case "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b",
+      "mellum2":
       return PreTokenizer([.runs(.numbers, most: 1), .words(.gpt2)])
     case "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan",
       "solar-open", "grok-2", "bailingmoe", "bailingmoe2", "llada-moe":

@@ -1,0 +1,222 @@
+"""Ours and theirs side by side: every figure of a row is measured in the same rounds, one after the other.
+
+Usage: compare.py TOOL MODEL VENV_PYTHON [--rounds R] [--only model|matmul] [--threads 1,2]
+
+Prints medians with extremes, ratios of medians, versions and flags. A peer whose numbers are wrong is marked
+(!), one that cannot run is named with the reason.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+SIZE = 4096
+# Weights of four bits and activations of eight: an honest product is well within; swapped nibbles or a missed zero
+# point are far outside. llama.cpp quantizes the weights itself, which adds the error of its types.
+WORST_ERROR = {"llama.cpp": 1e-2, "onnxruntime": 1e-3, "PyTorch": 1e-3}
+
+
+class Worker:
+    """A peer's process, pinned to the first processors; asleep while others measure."""
+
+    def __init__(self, python, script, threads):
+        self.process = subprocess.Popen(
+            [python, str(HERE / "peers" / script), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=pin(threads),
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+        first = self.read()
+        self.about = first.get("ready")
+        self.reason = first.get("unavailable", first.get("failed"))
+
+    def read(self):
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"failed": "the process ended"}
+
+    def ask(self, **request):
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            return {"failed": "the process ended"}
+        return self.read()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def pin(threads):
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    processors = sorted(os.sched_getaffinity(0))[:threads]
+    return lambda: os.sched_setaffinity(0, processors)
+
+
+def ours(tool, threads, *arguments):
+    result = subprocess.run(
+        [tool, *arguments, "--threads", str(threads), "--json"],
+        capture_output=True, text=True, preexec_fn=pin(threads),
+    )
+    if result.returncode != 0:
+        sys.exit(f"error: {' '.join(arguments)}: {result.stderr.strip()}")
+    return json.loads(result.stdout)
+
+
+def cache_bytes():
+    sizes = [32 << 20]
+    for file in pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1], 1)
+        sizes.append(int(text.rstrip("KM")) * unit)
+    return max(sizes)
+
+
+def spread(values, scale=1.0, places=1):
+    """`median (minimum–maximum)`."""
+    if not values:
+        return "–"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle * scale:.{places}f} ({low * scale:.{places}f}–{high * scale:.{places}f})"
+
+
+def compare_models(options, threads):
+    worker = Worker(options.python, "llama_model.py", threads)
+    print(f"\nmodel {pathlib.Path(options.model).name}, {threads} thread(s), prompt 512, decode 128, f16 cache")
+    mark = ""
+    if worker.reason:
+        print(f"  llama.cpp: unavailable: {worker.reason}")
+    else:
+        print(f"  llama.cpp: {worker.about}")
+        worker.ask(op="open", path=options.model, context=640)
+        text = (HERE.parent / "LICENSE").read_text()
+        theirs = worker.ask(op="perplexity", text=text, context=512, windows=2)
+        mine = ours(
+            options.tool, threads, "perplexity", "--model", options.model, "--text",
+            str(HERE.parent / "LICENSE"), "--context", "512", "--chunks", "2",
+        )["perplexity"]
+        other = theirs.get("perplexity", float("nan"))
+        agrees = abs(other / mine - 1) < 0.03
+        mark = "" if agrees else " !"
+        print(
+            f"  perplexity of the licence, 2 windows: ours {mine:.4f}, llama.cpp {other:.4f}"
+            + ("" if agrees else "  ! one of them computes wrongly")
+        )
+    samples = {"prompt": ([], []), "decode": ([], [])}
+    shares = []
+    for _ in range(options.rounds):
+        run = ours(
+            options.tool, threads, "bench", "model", "--model", options.model, "-p", "512", "-n",
+            "128", "--repetitions", "1",
+        )
+        for kind in samples:
+            samples[kind][0].append(run[kind]["tokensPerSecond"]["median"])
+        shares.append(run["decode"]["shareOfReadBandwidth"])
+        if not worker.reason:
+            theirs = worker.ask(op="bench", prompt=512, decode=128)
+            for kind in samples:
+                if kind in theirs:
+                    samples[kind][1].append(theirs[kind])
+    for kind, (mine, theirs) in samples.items():
+        ratio = f"{statistics.median(mine) / statistics.median(theirs):.2f}×" if theirs else "–"
+        print(
+            f"  {kind:7} tokens/s   ours {spread(mine):26} llama.cpp {spread(theirs) + mark:26} ratio {ratio}"
+        )
+    print(f"  decode, share of read bandwidth: ours {spread(shares, 100)} %")
+    worker.close()
+
+
+def compare_matmuls(options, threads):
+    workers = {
+        "llama.cpp": Worker(options.python, "llama_matmul.py", threads),
+        "onnxruntime": Worker(options.python, "onnxruntime_matmul.py", threads),
+        "PyTorch": Worker(options.python, "torch_matmul.py", threads),
+    }
+    print(f"\nint4 matmul N = K = {SIZE}, {threads} thread(s); M ≤ 32 with weights from memory")
+    for name, worker in workers.items():
+        print(f"  {name}: {worker.about or 'unavailable: ' + str(worker.reason)}")
+    for group in (32, 128):
+        for m in (1, 16, 128, 512):
+            compare_matmul(options, threads, workers, m, group)
+    for worker in workers.values():
+        worker.close()
+
+
+def compare_matmul(options, threads, workers, m, group):
+    ours_names = {f"ours int4 group {group}": ("int4", group)}
+    requests = {
+        f"onnxruntime group {group}": ("onnxruntime", {"group": group}),
+        f"PyTorch group {group}": ("PyTorch", {"group": group}),
+    }
+    if group == 32:
+        ours_names["ours q4_0"] = ("q4_0", None)
+        ours_names["ours q4_1"] = ("q4_1", None)
+        requests["llama.cpp q4_0"] = ("llama.cpp", {"type": "q4_0"})
+        requests["llama.cpp q4_1"] = ("llama.cpp", {"type": "q4_1"})
+    times = {name: [] for name in [*ours_names, *requests]}
+    errors, failures, peaks = {}, {}, []
+    requests = {n: r for n, r in requests.items() if not workers[r[0]].reason}
+    for round in range(options.rounds):
+        for name, (format, size) in ours_names.items():
+            arguments = ["bench", "matmul", "--format", format, "--m", str(m), "--n", str(SIZE), "--k",
+                         str(SIZE), "--repetitions", "1"]
+            run = ours(options.tool, threads, *arguments, *(["--group", str(size)] if size else []))
+            times[name].append(run["microseconds"]["median"] * 1e-6)
+            peaks.append(run["int8GigaMACPerSecond"]["median"])
+        for name, (peer, request) in requests.items():
+            answer = workers[peer].ask(
+                op="matmul", m=m, n=SIZE, k=SIZE, cache_bytes=cache_bytes(), check=round == 0, **request
+            )
+            if "failed" in answer:
+                failures[name] = answer["failed"]
+                continue
+            times[name].append(statistics.median(answer["seconds"]))
+            if "error" in answer:
+                errors[name] = answer["error"]
+    print(f"\n  M = {m}, groups of {group}, int8 peak {statistics.median(peaks):.0f} GMAC/s")
+    macs = m * SIZE * SIZE
+    reference = statistics.median(times[f"ours int4 group {group}"])
+    for name, seconds in times.items():
+        if not seconds:
+            if name in failures:
+                print(f"    {name:24} failed: {failures[name]}")
+            continue
+        middle = statistics.median(seconds)
+        peer = requests[name][0] if name in requests else None
+        wrong = peer and not errors.get(name, float("inf")) < WORST_ERROR[peer]
+        print(
+            f"    {name:24} {spread(seconds, 1e6):34} µs {macs / middle * 1e-9:7.1f} GMAC/s"
+            f"  ours is {middle / reference:5.2f}× as fast"
+            + (f"  ! wrong numbers (error {errors.get(name, float('nan')):.1e})" if wrong else "")
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool")
+    parser.add_argument("model")
+    parser.add_argument("python")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["model", "matmul"])
+    parser.add_argument("--threads")
+    options = parser.parse_args()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    counts = [int(t) for t in options.threads.split(",")] if options.threads else sorted({1, available})
+    print(f"medians (minimum–maximum) of {options.rounds} interleaved rounds, each process pinned to its processors")
+    for threads in counts:
+        if options.only != "matmul":
+            compare_models(options, threads)
+        if options.only != "model":
+            compare_matmuls(options, threads)
+
+
+main()

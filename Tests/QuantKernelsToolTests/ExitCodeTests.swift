@@ -1,0 +1,135 @@
+import Foundation
+import XCTest
+
+/// Exit codes and the form of errors: scripts rely on both.
+final class ExitCodeTests: XCTestCase {
+  nonisolated(unsafe) private static var shared: ToolFixture?
+
+  private func fixture() throws -> ToolFixture {
+    if let shared = Self.shared { return shared }
+    let made = try ToolFixture()
+    Self.shared = made
+    return made
+  }
+
+  override class func tearDown() { shared = nil }
+
+  /// The tool must exit so, print nothing on standard output and one line that begins with "error: ".
+  private func expect(
+    _ status: Int32, _ arguments: [String], mentions: String = "", file: StaticString = #filePath,
+    line: UInt = #line
+  ) throws {
+    let run = try ToolRun(arguments)
+    XCTAssertEqual(run.status, status, "\(arguments): \(run.error)", file: file, line: line)
+    XCTAssertEqual(run.output, "", file: file, line: line)
+    XCTAssertTrue(run.error.hasPrefix("error: "), run.error, file: file, line: line)
+    XCTAssertEqual(run.error.filter { $0 == "\n" }.count, 1, run.error, file: file, line: line)
+    XCTAssertTrue(
+      mentions.isEmpty || run.error.contains(mentions), run.error, file: file, line: line)
+  }
+
+  func testBadUsage() throws {
+    let model = try fixture().model
+    try expect(64, ["frobnicate"], mentions: "quantkernels --help")
+    try expect(64, ["generate", "--prompt", "x"], mentions: "--model")
+    try expect(64, ["generate", "--model", model], mentions: "--prompt")
+    try expect(64, ["generate", "--model", model, "--prompt", "x", "--prompt-file", "y"])
+    try expect(64, ["generate", "--model", model, "--prompt", "x", "-n", "many"])
+    try expect(64, ["generate", "--model", model, "--prompt", "x", "--temperature", "-1"])
+    try expect(64, ["generate", "--model", model, "--prompt", "x", "--top-p", "0"])
+    try expect(64, ["generate", "--model", model, "--prompt", "x", "--kv-cache", "q9"])
+    try expect(64, ["bench", "machine", "--threads", "0"], mentions: "--threads 0")
+    try expect(64, ["bench", "matmul", "--format", "int4", "--m", "1", "--n", "64"])
+    try expect(
+      64, ["bench", "matmul", "--format", "q9", "--m", "1", "--n", "64", "--k", "64"],
+      mentions: "q4_1")
+    try expect(
+      64,
+      [
+        "bench", "matmul", "--format", "int4", "--m", "1", "--n", "64", "--k", "96", "--group",
+        "64",
+      ],
+      mentions: "--group 64")
+    try expect(64, ["convert", model, "--to", "q9", "-o", "x"])
+    try expect(64, ["convert", model, "--to", "q8_0", "-o", model], mentions: "source")
+    try expect(64, ["convert", model, "--to", "q8_0", "--group", "32", "-o", "x"])
+  }
+
+  func testPromptLongerThanTheContext() throws {
+    let fixture = try fixture()
+    let text = fixture.write("long.txt", ToolFixture.text)
+    try expect(
+      64, ["generate", "--model", fixture.model, "--prompt-file", text, "-n", "1"],
+      mentions: "context")
+  }
+
+  func testMissingFiles() throws {
+    let missing = try fixture().path("missing")
+    let model = try fixture().model
+    try expect(66, ["inspect", missing], mentions: missing)
+    try expect(66, ["tokenize", "--model", missing])
+    try expect(66, ["tokenize", "--model", model, "--text-file", missing])
+    try expect(66, ["generate", "--model", missing, "--prompt", "x"])
+    try expect(66, ["generate", "--model", model, "--prompt-file", missing])
+    try expect(66, ["perplexity", "--model", model, "--text", missing])
+    try expect(66, ["bench", "model", "--model", missing])
+    try expect(66, ["bench", "matmul", "--shapes", missing])
+    try expect(66, ["convert", missing, "--to", "f16", "-o", try fixture().path("x")])
+    try expect(66, ["convert", model, "--to", "f16", "-o", missing + "/folder/x"])
+  }
+
+  func testBadData() throws {
+    let fixture = try fixture()
+    let garbage = fixture.write("garbage.gguf", "this is no model at all")
+    let empty = fixture.write("empty.gguf", "")
+    let whole = try fixture.bytes("tiny.gguf")
+    let truncated = fixture.write("truncated.gguf", bytes: Array(whole.prefix(whole.count / 2)))
+    for file in [garbage, empty, truncated] {
+      try expect(65, ["inspect", file])
+      try expect(65, ["generate", "--model", file, "--prompt", "x"])
+      try expect(65, ["convert", file, "--to", "f16", "-o", fixture.path("never")])
+    }
+    let shapes = fixture.write("shapes.txt", "int4 1 2\n")
+    try expect(65, ["bench", "matmul", "--shapes", shapes], mentions: "shapes.txt:1")
+    XCTAssertFalse(FileManager.default.fileExists(atPath: fixture.path("never")))
+  }
+
+  func testWhatIsNotBuiltIn() throws {
+    let model = try fixture().model
+    let generate = ["generate", "--model", model, "--prompt", "x"]
+    try expect(69, generate + ["--ranks", "2"], mentions: "--ranks")
+    for cache in ["q8_0", "q4_0", "palu:factors"] {
+      try expect(69, generate + ["--kv-cache", cache], mentions: cache)
+    }
+    try expect(69, ["convert", model, "--to", "native", "-o", "x"])
+    try expect(69, ["convert", model, "--to", "q4_k", "-o", "x"])
+    try expect(69, ["convert", model, "--to", "gptq", "--act-order", "-o", "x"])
+    try expect(69, ["convert", model, "--to", "gptq", "--calibrate", "t", "-o", "x"])
+    try expect(69, ["bench", "matmul", "--format", "tl1", "--m", "1", "--n", "64", "--k", "64"])
+  }
+
+  func testInterruption() throws {
+    // Far more than a second of work, which the signal must end.
+    let start = Date()
+    let run = try ToolRun(
+      ["bench", "machine", "--repetitions", "100000", "--read-megabytes", "8", "--json"],
+      interruptAfter: 1)
+    XCTAssertEqual(run.status, 130, run.error)
+    XCTAssertEqual(run.output, "")
+    XCTAssertLessThan(Date().timeIntervalSince(start), 60)
+  }
+
+  func testHelpAndVersion() throws {
+    for arguments in [
+      ["--help"], ["generate", "--help"], ["perplexity", "--help"], ["tokenize", "--help"],
+      ["inspect", "--help"], ["convert", "--help"], ["bench", "machine", "--help"],
+      ["bench", "model", "--help"], ["bench", "matmul", "--help"],
+    ] {
+      let run = try ToolRun(arguments)
+      XCTAssertEqual(run.status, 0)
+      XCTAssertEqual(run.error, "")
+      XCTAssertTrue(run.output.contains("EXAMPLES"), "\(arguments): no examples")
+    }
+    XCTAssertEqual(try ToolRun(["--version"]).status, 0)
+  }
+}
