@@ -57,6 +57,20 @@ struct CheckedMetadata {
     return value > 0 ? Float(value) : nil
   }
 
+  /// Which layers see a window only: a list of flags, or a period of which the last layer sees all,
+  /// which is 6 where the file is silent.
+  func localLayers(count: Int) throws(QuantError) -> [Bool] {
+    let key = "attention.sliding_window_pattern"
+    if let flags = metadata.bools("\(prefix).\(key)") {
+      guard flags.count == count else {
+        throw invalid(key, "\(flags.count) flags for \(count) layers")
+      }
+      return flags
+    }
+    let period = try integer(key, in: 1...1024, default: 6)
+    return (0..<count).map { $0 % period < period - 1 }
+  }
+
   /// Refuses a feature whose presence would silently change results.
   func refuse(_ key: String, unless harmless: Int, _ feature: String) throws(QuantError) {
     guard has(key) else { return }

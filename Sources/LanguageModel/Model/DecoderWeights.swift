@@ -2,8 +2,9 @@ import QuantKernels
 
 /// The weights of a decoder, packed for this processor.
 struct DecoderWeights: Sendable {
-  /// One block: attention, then the gated feed-forward.
-  struct Layer: Sendable {
+  /// One block: attention, then the gated feed-forward. A class, so that a decode step counts one
+  /// reference a layer and not ten.
+  final class Layer: Sendable {
     let attentionNorm: FloatBuffer
     let queryKeyValue: StackedLinear
     let queryNorm: FloatBuffer?
@@ -14,6 +15,20 @@ struct DecoderWeights: Sendable {
     let gateUp: StackedLinear
     let down: StackedLinear
     let postFeedForwardNorm: FloatBuffer?
+
+    /// - Parameter linears: Q+K+V, attention output, gate+up, down.
+    init(_ plan: WeightPlan.Layer, _ linears: ArraySlice<StackedLinear>) {
+      attentionNorm = FloatBuffer(plan.attentionNorm)
+      queryKeyValue = linears[linears.startIndex]
+      queryNorm = plan.queryNorm.map { FloatBuffer($0) }
+      keyNorm = plan.keyNorm.map { FloatBuffer($0) }
+      attentionOutput = linears[linears.startIndex + 1]
+      postAttentionNorm = plan.postAttentionNorm.map { FloatBuffer($0) }
+      feedForwardNorm = FloatBuffer(plan.feedForwardNorm)
+      gateUp = linears[linears.startIndex + 2]
+      down = linears[linears.startIndex + 3]
+      postFeedForwardNorm = plan.postFeedForwardNorm.map { FloatBuffer($0) }
+    }
   }
 
   let layers: [Layer]
@@ -51,15 +66,7 @@ struct DecoderWeights: Sendable {
     head = packed[0]
     layers = plan.layers.enumerated().map { index, layer in
       let first = 1 + index * WeightPlan.Layer.linearCount
-      return Layer(
-        attentionNorm: FloatBuffer(layer.attentionNorm), queryKeyValue: packed[first],
-        queryNorm: layer.queryNorm.map { FloatBuffer($0) },
-        keyNorm: layer.keyNorm.map { FloatBuffer($0) },
-        attentionOutput: packed[first + 1],
-        postAttentionNorm: layer.postAttentionNorm.map { FloatBuffer($0) },
-        feedForwardNorm: FloatBuffer(layer.feedForwardNorm), gateUp: packed[first + 2],
-        down: packed[first + 3],
-        postFeedForwardNorm: layer.postFeedForwardNorm.map { FloatBuffer($0) })
+      return Layer(layer, packed[first..<first + WeightPlan.Layer.linearCount])
     }
     outputNorm = FloatBuffer(plan.outputNorm)
     let embeddingType = try ModelTensors(file: file).type(of: plan.embedding)

@@ -47,8 +47,8 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let localRotary: RotaryEmbedding
   /// Positions that a local layer sees, its own included; nil when every layer sees all.
   public let slidingWindow: Int?
-  /// Of so many consecutive layers the last sees the whole context, the others a window.
-  public let slidingPattern: Int
+  /// For each layer whether it sees only the window; empty when there is none.
+  public let localLayers: [Bool]
   /// Factor of query·key.
   public let attentionScale: Float
   public let attentionSoftCap: Float?
@@ -59,7 +59,7 @@ public struct ModelConfiguration: Sendable, Equatable {
 
   /// Whether a layer sees only ``slidingWindow`` positions.
   public func isLocal(layer: Int) -> Bool {
-    slidingWindow != nil && layer % slidingPattern < slidingPattern - 1
+    layer < localLayers.count && localLayers[layer]
   }
 
   /// Width of all query heads together.
@@ -138,9 +138,15 @@ public struct ModelConfiguration: Sendable, Equatable {
     case .llama, .qwen2, .qwen3:
       // llama files store permuted Q and K, so that pairs are neighbors; the others rotate halves.
       rotaryStyle = architecture == .llama ? .interleaved : .halves
-      try values.refuse("attention.sliding_window", unless: 0, "sliding windows in \(found)")
+      let window = try values.integer("attention.sliding_window", in: 0...(1 << 28), default: 0)
+      guard window == 0 || window >= contextLength else {
+        throw QuantError(
+          .unsupported, "\(found).attention.sliding_window",
+          "the decoder runs windows shorter than the context (\(window)) in gemma3 only",
+          remedy: "use a model without them")
+      }
       slidingWindow = nil
-      slidingPattern = 1
+      localLayers = []
       localRotary = rotary
       attentionScale = scale
       attentionSoftCap = nil
@@ -151,8 +157,7 @@ public struct ModelConfiguration: Sendable, Equatable {
       rotaryStyle = .halves
       let window = try values.integer("attention.sliding_window", in: 0...(1 << 28), default: 0)
       slidingWindow = window > 0 ? window : nil
-      slidingPattern = try values.integer(
-        "attention.sliding_window_pattern", in: 1...1024, default: 6)
+      localLayers = window > 0 ? try values.localLayers(count: layerCount) : []
       // Local layers keep the base and the positions they were pretrained with.
       localRotary = try RotaryEmbedding(
         dimension: rotary.dimension,

@@ -2,8 +2,8 @@ import QuantKernels
 
 /// The decoder itself: embedding, layers, head.
 ///
-/// Between the four products and the attention of a layer stands little work a row (norms,
-/// rotation, the gate). A decode step does it on the caller, since a fork and join costs as much as
+/// Between the four products and the attention of a layer stands little work a row
+/// (``RowOperations``). A decode step does it on the caller, since a fork and join costs as much as
 /// the work; a batch spreads its rows over the pool. Every row is computed by the same operations
 /// in the same order whatever the batch, so batches do not change bits.
 extension Session {
@@ -18,16 +18,15 @@ extension Session {
 
   /// Reads a batch: fills the caches, and `normed` with the rows that the head needs.
   func run(_ batch: Batch) throws(QuantError) {
-    let configuration = model.configuration
     let weights = model.weights
-    try embed(batch)
     let count = batch.tokens.count
-    overRows(count) { rows in
-      normalize(rows, by: weights.layers[0].attentionNorm)
-    }
-    for index in 0..<configuration.layerCount {
+    try embed(batch)
+    let operations = operations
+    let firstNorm = weights.layers[0].attentionNorm.pointer
+    overRows(0..<count) { operations.normalize($0, by: firstNorm) }
+    for index in 0..<weights.layers.count {
       let layer = weights.layers[index]
-      let isLast = index == configuration.layerCount - 1
+      let isLast = index == weights.layers.count - 1
       let rows = isLast ? batch.wanted : 0..<count
       try attend(layer, index: index, batch: batch, rows: rows)
       if rows.isEmpty { return }
@@ -39,20 +38,21 @@ extension Session {
 
   /// Logits of rows of `normed`, `[rows × vocabulary]`.
   func project(rows: Range<Int>, into logits: UnsafeMutablePointer<Float>) throws(QuantError) {
-    let configuration = model.configuration
     let head = model.weights.head
+    let operations = operations
     try multiply(
-      head, buffers.normed.pointer + rows.lowerBound * configuration.embeddingLength, rows.count,
-      into: logits)
-    let vocabulary = configuration.vocabularySize
-    guard head.bias != nil || configuration.logitSoftCap != nil else { return }
-    overRows(rows.count) { rows in
+      head, operations.normed + rows.lowerBound * operations.width, rows.count, into: logits)
+    let cap = model.configuration.logitSoftCap
+    let bias = head.bias?.pointer
+    guard bias != nil || cap != nil else { return }
+    let vocabulary = head.rows
+    overRows(0..<rows.count) { rows in
       for row in rows {
         let values = logits + row * vocabulary
-        addBias(of: head, to: values)
-        if let cap = configuration.logitSoftCap {
+        operations.add(bias, to: values, count: vocabulary)
+        if let cap {
           VectorOperations.softCap(
-            values, cap, count: vocabulary, instructionSet: instructionSet)
+            values, cap, count: vocabulary, instructionSet: operations.instructionSet)
         }
       }
     }
@@ -61,178 +61,105 @@ extension Session {
   // MARK: Parts of a layer
 
   private func embed(_ batch: Batch) throws(QuantError) {
-    let configuration = model.configuration
-    let width = configuration.embeddingLength
     let embedding = model.weights.embedding
+    let scale = model.configuration.embeddingScale
+    let width = operations.width
     for row in 0..<batch.tokens.count {
       let start = Int(batch.tokens[row]) * embedding.rowBytes
-      let values = buffers.stream.pointer + row * width
+      let values = operations.stream + row * width
       try GGMLBlocks.dequantize(
         embedding.type,
         UnsafeRawBufferPointer(rebasing: embedding.bytes[start..<start + embedding.rowBytes]),
         into: UnsafeMutableBufferPointer(start: values, count: width))
-      if configuration.embeddingScale != 1 {
+      if scale != 1 {
         VectorOperations.scale(
-          values, configuration.embeddingScale, count: width, instructionSet: instructionSet)
+          values, scale, count: width, instructionSet: operations.instructionSet)
       }
     }
-    let rotaries = configuration.slidingWindow == nil ? 1 : 2
-    overRows(batch.tokens.count) { rows in
-      for kind in 0..<rotaries {
-        let rotary = kind == 0 ? configuration.rotary : configuration.localRotary
-        let pairs = rotary.dimension / 2
-        for row in rows {
-          rotary.fill(
-            position: batch.position + row, cosines: buffers.cosines[kind].pointer + row * pairs,
-            sines: buffers.sines[kind].pointer + row * pairs)
-        }
+    fillAngles(batch, model.configuration.rotary, globalRotation)
+    if model.configuration.slidingWindow != nil {
+      fillAngles(batch, model.configuration.localRotary, localRotation)
+    }
+  }
+
+  private func fillAngles(
+    _ batch: Batch, _ rotary: RotaryEmbedding, _ rotation: RowOperations.Rotation
+  ) {
+    overRows(0..<batch.tokens.count) { rows in
+      for row in rows {
+        rotary.fill(
+          position: batch.position + row, cosines: rotation.cosines + row * rotation.pairs,
+          sines: rotation.sines + row * rotation.pairs)
       }
     }
   }
 
+  /// Writes keys and values of the whole batch, and adds the attention's part to `rows` of the
+  /// stream.
   private func attend(
     _ layer: DecoderWeights.Layer, index: Int, batch: Batch, rows: Range<Int>
   ) throws(QuantError) {
-    let configuration = model.configuration
+    let operations = operations
     let count = batch.tokens.count
-    let isLocal = configuration.isLocal(layer: index)
-    let queryLength = configuration.queryLength
-    try multiply(
-      layer.queryKeyValue, buffers.normed.pointer, count, into: buffers.stacked.pointer)
-    overRows(count) { rows in
-      for row in rows { splitAndRotate(row, layer: layer, isLocal: isLocal) }
+    let isLocal = model.configuration.isLocal(layer: index)
+    let rotation = isLocal ? localRotation : globalRotation
+    try multiply(layer.queryKeyValue, operations.normed, count, into: operations.stacked)
+    let bias = layer.queryKeyValue.bias?.pointer
+    let queryNorm = layer.queryNorm?.pointer
+    let keyNorm = layer.keyNorm?.pointer
+    overRows(0..<count) {
+      operations.splitAndRotate(
+        $0, bias: bias, queryNorm: queryNorm, keyNorm: keyNorm, rotation: rotation)
     }
     let cache = caches[index]
-    try cache.append(keys: buffers.keys.pointer, values: buffers.values.pointer, count: count)
+    try cache.append(keys: operations.keys, values: operations.values, count: count)
     if rows.isEmpty { return }
+    let mixed = buffers.attention.pointer + rows.lowerBound * operations.queryLength
     try Attention.run(
-      queries: buffers.queries.pointer + rows.lowerBound * queryLength,
-      heads: configuration.headCount, count: rows.count,
+      queries: operations.queries + rows.lowerBound * operations.queryLength,
+      heads: model.configuration.headCount, count: rows.count,
       firstPosition: batch.position + rows.lowerBound, cache: cache,
-      options: AttentionOptions(
-        scale: configuration.attentionScale, window: isLocal ? configuration.slidingWindow : nil,
-        softCap: configuration.attentionSoftCap),
-      output: buffers.attention.pointer + rows.lowerBound * queryLength,
-      workspace: attentionWorkspace,
-      pool: model.pool)
-    let width = configuration.embeddingLength
+      options: isLocal ? localAttention : globalAttention, output: mixed,
+      workspace: attentionWorkspace, pool: model.pool)
     try multiply(
-      layer.attentionOutput, buffers.attention.pointer + rows.lowerBound * queryLength, rows.count,
-      into: buffers.update.pointer + rows.lowerBound * width)
-    overRows(rows) { rows in
-      addUpdate(rows, of: layer.attentionOutput, postNorm: layer.postAttentionNorm)
-      normalize(rows, by: layer.feedForwardNorm)
-    }
+      layer.attentionOutput, mixed, rows.count,
+      into: operations.update + rows.lowerBound * operations.width)
+    addUpdate(
+      rows, of: layer.attentionOutput, postNorm: layer.postAttentionNorm,
+      nextNorm: layer.feedForwardNorm)
   }
 
   private func feedForward(
     _ layer: DecoderWeights.Layer, rows: Range<Int>, nextNorm: FloatBuffer
   ) throws(QuantError) {
-    let configuration = model.configuration
-    let width = configuration.embeddingLength
-    let hidden = configuration.feedForwardLength
+    let operations = operations
+    let first = rows.lowerBound
     try multiply(
-      layer.gateUp, buffers.normed.pointer + rows.lowerBound * width, rows.count,
-      into: buffers.gateUp.pointer + rows.lowerBound * 2 * hidden)
-    overRows(rows) { rows in
-      for row in rows {
-        let gate = buffers.gateUp.pointer + row * 2 * hidden
-        let output = buffers.hidden.pointer + row * hidden
-        addBias(of: layer.gateUp, to: gate)
-        switch configuration.activation {
-        case .silu:
-          VectorOperations.siluMultiply(
-            gate, gate + hidden, into: output, count: hidden, instructionSet: instructionSet)
-        case .geluTanh:
-          VectorOperations.geluMultiply(
-            gate, gate + hidden, into: output, count: hidden, instructionSet: instructionSet)
-        }
-      }
-    }
+      layer.gateUp, operations.normed + first * operations.width, rows.count,
+      into: operations.gateUp + first * 2 * operations.hiddenLength)
+    let bias = layer.gateUp.bias?.pointer
+    overRows(rows) { operations.gate($0, bias: bias) }
     try multiply(
-      layer.down, buffers.hidden.pointer + rows.lowerBound * hidden, rows.count,
-      into: buffers.update.pointer + rows.lowerBound * width)
-    overRows(rows) { rows in
-      addUpdate(rows, of: layer.down, postNorm: layer.postFeedForwardNorm)
-      normalize(rows, by: nextNorm)
+      layer.down, operations.hidden + first * operations.hiddenLength, rows.count,
+      into: operations.update + first * operations.width)
+    addUpdate(rows, of: layer.down, postNorm: layer.postFeedForwardNorm, nextNorm: nextNorm)
+  }
+
+  /// Adds a projection's output to the stream and normalizes that for the next one.
+  private func addUpdate(
+    _ rows: Range<Int>, of layer: StackedLinear, postNorm: FloatBuffer?, nextNorm: FloatBuffer
+  ) {
+    let operations = operations
+    let bias = layer.bias?.pointer
+    let postNorm = postNorm?.pointer
+    let nextNorm = nextNorm.pointer
+    overRows(rows) {
+      operations.addUpdate($0, bias: bias, postNorm: postNorm)
+      operations.normalize($0, by: nextNorm)
     }
   }
 
-  // MARK: Work on rows
-
-  private var instructionSet: InstructionSet { model.options.instructionSet }
-
-  /// Takes a row of the stacked projection apart, normalizes and rotates its queries and keys.
-  private func splitAndRotate(_ row: Int, layer: DecoderWeights.Layer, isLocal: Bool) {
-    let configuration = model.configuration
-    let queryLength = configuration.queryLength
-    let keyValueLength = configuration.keyValueLength
-    let head = configuration.headDimension
-    let stacked = buffers.stacked.pointer + row * (queryLength + 2 * keyValueLength)
-    addBias(of: layer.queryKeyValue, to: stacked)
-    let queries = buffers.queries.pointer + row * queryLength
-    let keys = buffers.keys.pointer + row * keyValueLength
-    queries.update(from: stacked, count: queryLength)
-    keys.update(from: stacked + queryLength, count: keyValueLength)
-    (buffers.values.pointer + row * keyValueLength).update(
-      from: stacked + queryLength + keyValueLength, count: keyValueLength)
-    if let norm = layer.queryNorm {
-      for index in 0..<configuration.headCount { normalize(queries + index * head, head, norm) }
-    }
-    if let norm = layer.keyNorm {
-      for index in 0..<configuration.keyValueHeadCount {
-        normalize(keys + index * head, head, norm)
-      }
-    }
-    let kind = isLocal ? 1 : 0
-    let rotary = isLocal ? configuration.localRotary : configuration.rotary
-    let cosines = buffers.cosines[kind].pointer + row * (rotary.dimension / 2)
-    let sines = buffers.sines[kind].pointer + row * (rotary.dimension / 2)
-    VectorOperations.rotate(
-      queries, heads: configuration.headCount, headDimension: head,
-      rotaryDimension: rotary.dimension, cos: cosines, sin: sines,
-      style: configuration.rotaryStyle, instructionSet: instructionSet)
-    VectorOperations.rotate(
-      keys, heads: configuration.keyValueHeadCount, headDimension: head,
-      rotaryDimension: rotary.dimension, cos: cosines, sin: sines,
-      style: configuration.rotaryStyle, instructionSet: instructionSet)
-  }
-
-  /// `normed = norm(stream)`.
-  private func normalize(_ rows: Range<Int>, by weight: FloatBuffer) {
-    let width = model.configuration.embeddingLength
-    for row in rows {
-      VectorOperations.rmsNorm(
-        buffers.stream.pointer + row * width, weight: weight.pointer,
-        epsilon: model.configuration.normEpsilon, into: buffers.normed.pointer + row * width,
-        count: width, instructionSet: instructionSet)
-    }
-  }
-
-  private func normalize(_ values: UnsafeMutablePointer<Float>, _ count: Int, _ weight: FloatBuffer)
-  {
-    VectorOperations.rmsNorm(
-      values, weight: weight.pointer, epsilon: model.configuration.normEpsilon, into: values,
-      count: count, instructionSet: instructionSet)
-  }
-
-  /// `stream += update`, the update normalized before where the architecture says so.
-  private func addUpdate(_ rows: Range<Int>, of layer: StackedLinear, postNorm: FloatBuffer?) {
-    let width = model.configuration.embeddingLength
-    for row in rows {
-      let update = buffers.update.pointer + row * width
-      addBias(of: layer, to: update)
-      if let postNorm { normalize(update, width, postNorm) }
-      VectorOperations.add(
-        update, into: buffers.stream.pointer + row * width, count: width,
-        instructionSet: instructionSet)
-    }
-  }
-
-  private func addBias(of layer: StackedLinear, to row: UnsafeMutablePointer<Float>) {
-    guard let bias = layer.bias else { return }
-    VectorOperations.add(bias.pointer, into: row, count: bias.count, instructionSet: instructionSet)
-  }
+  // MARK: Running
 
   private func multiply(
     _ layer: StackedLinear, _ x: UnsafePointer<Float>, _ count: Int,
@@ -242,8 +169,6 @@ extension Session {
       x, count: count, into: y, arithmetic: model.options.arithmetic, workspace: workspace,
       pool: model.pool)
   }
-
-  private func overRows(_ count: Int, _ body: (Range<Int>) -> Void) { overRows(0..<count, body) }
 
   /// Runs `body` on ranges that make up `rows`: on the caller when they are few, else on the pool.
   private func overRows(_ rows: Range<Int>, _ body: (Range<Int>) -> Void) {

@@ -21,6 +21,11 @@ public final class Session {
   let workspace = Workspace()
   let attentionWorkspace: AttentionWorkspace
   let buffers: Buffers
+  let operations: RowOperations
+  let globalRotation: RowOperations.Rotation
+  let localRotation: RowOperations.Rotation
+  let globalAttention: AttentionOptions
+  let localAttention: AttentionOptions
   private var logitRows: FloatBuffer
 
   /// Activations of one batch.
@@ -40,9 +45,8 @@ public final class Session {
     /// `[rows × 2 · feed-forward]` and `[rows × feed-forward]`.
     let gateUp: FloatBuffer
     let hidden: FloatBuffer
-    /// `[rows × pairs]` of the global, then of the local rotary embedding.
-    let cosines: [FloatBuffer]
-    let sines: [FloatBuffer]
+    /// `[rows × pairs]`: cosines, then sines, of the global, then of the local rotary embedding.
+    let angles: [FloatBuffer]
 
     init(_ configuration: ModelConfiguration, rows: Int) {
       self.rows = rows
@@ -58,8 +62,14 @@ public final class Session {
       gateUp = buffer(2 * configuration.feedForwardLength)
       hidden = buffer(configuration.feedForwardLength)
       let pairs = [configuration.rotary, configuration.localRotary].map { $0.dimension / 2 }
-      cosines = pairs.map(buffer)
-      sines = pairs.map(buffer)
+      angles = [pairs[0], pairs[0], pairs[1], pairs[1]].map(buffer)
+    }
+
+    /// Angles of the global (0) or the local (1) rotary embedding.
+    func rotation(_ index: Int, _ rotary: RotaryEmbedding) -> RowOperations.Rotation {
+      RowOperations.Rotation(
+        pairs: rotary.dimension / 2, cosines: angles[2 * index].pointer,
+        sines: angles[2 * index + 1].pointer)
     }
   }
 
@@ -87,6 +97,15 @@ public final class Session {
     self.caches = caches
     attentionWorkspace = AttentionWorkspace(instructionSet: model.options.instructionSet)
     buffers = Buffers(configuration, rows: min(Self.batchTokens, contextLength))
+    operations = RowOperations(
+      configuration, buffers: buffers, instructionSet: model.options.instructionSet)
+    globalRotation = buffers.rotation(0, configuration.rotary)
+    localRotation = buffers.rotation(1, configuration.localRotary)
+    globalAttention = AttentionOptions(
+      scale: configuration.attentionScale, softCap: configuration.attentionSoftCap)
+    localAttention = AttentionOptions(
+      scale: configuration.attentionScale, window: configuration.slidingWindow,
+      softCap: configuration.attentionSoftCap)
     logitRows = FloatBuffer(count: configuration.vocabularySize)
   }
 

@@ -43,6 +43,11 @@ import Testing
     #expect((0..<7).map(gemma.isLocal) == [true, true, true, true, true, false, true])
     #expect(gemma.embeddingScale == 8 && gemma.activation == .geluTanh)
     #expect(gemma.rotary.base == 10_000 && gemma.rotaryStyle == .halves)
+    let flags = [true, false, true, true, false, true, false]
+    let listed = try file(
+      ModelCase.architectures[3],
+      set: [("gemma3.attention.sliding_window_pattern", .array(.bool, flags.map { .bool($0) }))])
+    #expect(try LanguageModel(file: listed).configuration.localLayers == flags)
     let llama = try ModelCase.architectures[0].load().configuration
     #expect(llama.rotaryStyle == .interleaved && llama.keyValueHeadCount == 2)
     #expect(!llama.isLocal(layer: 0))
