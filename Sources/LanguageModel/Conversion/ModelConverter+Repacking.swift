@@ -62,17 +62,23 @@ extension ModelConverter {
     return hasZero ? .gptqV2 : .gptq
   }
 
-  /// Adds a layer. QUICK's order comes in blocks of 128 outputs: a layer of another number is padded with outputs of
-  /// zeros, and the file's metadata says how many are real.
+  /// Adds a layer. QUICK's order comes in blocks of 128 outputs, Marlin's in 64, the others' words hold 8: a layer of another
+  /// number is padded with outputs of zeros, and the file's metadata says how many are real.
   static func add(
     _ entry: (layer: String, matrix: Int4Matrix), _ format: Int4Tensors.Format,
     to writer: inout SafetensorsWriter
   ) throws(QuantError) {
     do throws(QuantError) {
       var matrix = entry.matrix
-      if format == .quick, matrix.rows % 128 != 0 {
+      let block =
+        switch format {
+        case .quick: 128
+        case .marlin: 64
+        case .awq, .gptq, .gptqV2: 8
+        }
+      if matrix.rows % block != 0 {
         writer.metadata[Int4Layers.outputsKey(entry.layer)] = String(matrix.rows)
-        matrix = try padded(matrix, toMultipleOf: 128)
+        matrix = try padded(matrix, toMultipleOf: block)
       }
       try Int4Layers.add(try matrix.tensors(format), layer: entry.layer, to: &writer)
     } catch {

@@ -1,0 +1,342 @@
+import LanguageModel
+import QuantKernels
+import TestSupport
+import Testing
+
+/// A tiny model on disk and what is made of it.
+private struct Workbench {
+  let folder = TemporaryFolder()
+  let pool = WorkerPool(threads: 2)
+  var source: String { folder.file("source.gguf") }
+
+  init(
+    _ architecture: ModelConfiguration.Architecture = .llama, type: GGMLType = .q4_0,
+    edit: (inout SyntheticModel) -> Void = { _ in }
+  ) throws {
+    var model = SyntheticModel(architecture)
+    model.layerCount = 1
+    model.weightType = type
+    edit(&model)
+    try model.write(to: folder.file("source.gguf"))
+  }
+
+  @discardableResult
+  func convert(
+    _ from: String, to target: ConversionTarget, _ name: String,
+    _ options: ModelConverter.Options = ModelConverter.Options()
+  ) throws -> ModelConverter.Summary {
+    try ModelConverter(source: from, target: target, options: options, pool: pool)
+      .write(to: folder.file(name))
+  }
+
+  func gguf(_ name: String) throws -> GGUFFile { try GGUFFile(path: folder.file(name)) }
+
+  func safetensors(_ name: String) throws -> SafetensorsModel {
+    try SafetensorsModel(path: folder.file(name))
+  }
+
+  /// A tensor of a GGUF file as floats.
+  func floats(_ file: GGUFFile, _ name: String) throws -> [Float] {
+    let tensor = try #require(file.tensor(named: name))
+    return try GGMLBlocks.dequantize(try #require(tensor.type), Array(file.bytes(of: tensor)))
+  }
+
+  func layer(_ name: String, _ layer: String, _ format: Int4Tensors.Format) throws -> Int4Matrix {
+    let model = try safetensors(name)
+    func words(_ suffix: String) -> ([UInt32], [Int]) {
+      guard let tensor = model.tensor(named: layer + suffix) else { return ([], []) }
+      let bytes = Array(model.bytes(of: tensor))
+      return (
+        stride(from: 0, to: bytes.count, by: 4).map { at in
+          (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[at + $1]) << UInt32(8 * $1) }
+        }, tensor.shape
+      )
+    }
+    let scale = try #require(model.tensor(named: layer + ".scales"))
+    let bytes = Array(model.bytes(of: scale))
+    let halves = stride(from: 0, to: bytes.count, by: 2).map {
+      UInt16(bytes[$0]) | UInt16(bytes[$0 + 1]) << 8
+    }
+    let (weights, zeros) = (words(".qweight"), words(".qzeros"))
+    return try Int4Matrix(
+      Int4Tensors(
+        format: format, weights: weights.0, weightShape: weights.1, scales: halves,
+        scaleShape: scale.shape, zeroPoints: zeros.0, zeroPointShape: zeros.1))
+  }
+}
+
+@Suite("Conversion to GGUF types")
+struct GGUFConversionTests {
+  @Test("Matrices change, norms stay", arguments: ConversionTarget.ggufTypes)
+  func types(type: GGMLType) throws {
+    let bench = try Workbench(type: .q8_0)
+    let summary = try bench.convert(bench.source, to: .gguf(type), "out.gguf")
+    let (before, after) = (try bench.gguf("source.gguf"), try bench.gguf("out.gguf"))
+    #expect(after.tensors.map(\.name) == before.tensors.map(\.name))
+    #expect(summary.fallbacks.isEmpty && summary.tensors == before.tensors.count)
+    for tensor in after.tensors {
+      #expect(tensor.type == (tensor.dimensions.count == 1 ? .f32 : type), "\(tensor.name)")
+      let old = try bench.floats(before, tensor.name)
+      let new = try bench.floats(after, tensor.name)
+      if tensor.dimensions.count == 1 {
+        #expect(new == old)
+        continue
+      }
+      // What the type's own quantizer makes of the floats, so no value is worse than its block allows.
+      let expected = try GGMLBlocks.dequantize(type, try GGMLBlocks.quantize(type, old))
+      #expect(new == expected, "\(tensor.name)")
+    }
+    for key in before.metadata.keys where !key.hasPrefix("general.") {
+      #expect(after.metadata.value(key) == before.metadata.value(key), "\(key)")
+    }
+    // The converted file runs.
+    _ = try LanguageModel(path: bench.folder.file("out.gguf"))
+  }
+
+  @Test("The embedding's type is its own, and unchanged tensors keep their bits")
+  func embedding() throws {
+    let bench = try Workbench(type: .q4_1)
+    var options = ModelConverter.Options()
+    options.embeddingType = .q8_0
+    let summary = try bench.convert(bench.source, to: .gguf(.q4_1), "out.gguf", options)
+    #expect(summary.exact == summary.converted)
+    let (before, after) = (try bench.gguf("source.gguf"), try bench.gguf("out.gguf"))
+    for tensor in before.tensors {
+      let other = try #require(after.tensor(named: tensor.name))
+      #expect(Array(after.bytes(of: other)) == Array(before.bytes(of: tensor)), "\(tensor.name)")
+    }
+  }
+
+  @Test("Rows that are no whole blocks become F16")
+  func fallback() throws {
+    let bench = try Workbench(type: .f32) {
+      $0.feedForwardLength = 48
+      $0.embeddingType = .f16
+    }
+    let summary = try bench.convert(bench.source, to: .gguf(.q8_0), "out.gguf")
+    #expect(summary.fallbacks == ["blk.0.ffn_down.weight"])
+    #expect(try bench.gguf("out.gguf").tensor(named: "blk.0.ffn_down.weight")?.type == .f16)
+  }
+}
+
+@Suite("Conversion to int4 safetensors")
+struct Int4ConversionTests {
+  @Test(
+    "Q4_0 layers keep their codes and scales in every format",
+    arguments: [Int4Tensors.Format.awq, .gptq, .quick, .marlin])
+  func exact(format: Int4Tensors.Format) throws {
+    let bench = try Workbench()
+    let summary = try bench.convert(bench.source, to: .safetensors(format), "out.safetensors")
+    #expect(summary.groupSize == 32 && summary.exact == summary.converted && summary.exact == 7)
+    let file = try bench.gguf("source.gguf")
+    let model = try bench.safetensors("out.safetensors")
+    let shape = try #require(model.tensor(named: "model.layers.0.mlp.down_proj.qweight")).shape
+    // N = 64, which QUICK pads to 128, K = 96.
+    let expected: [Int] =
+      switch format {
+      case .awq: [96, 8]
+      case .gptq, .gptqV2: [12, 64]
+      case .quick: [24, 64]
+      case .marlin: [6, 128]
+      }
+    #expect(shape == expected)
+    let read = try bench.layer("out.safetensors", "model.layers.0.mlp.down_proj", format)
+    let values = try bench.floats(file, "blk.0.ffn_down.weight")
+    #expect(Array(read.dequantized().prefix(64 * 96)) == values)
+  }
+
+  @Test("Rows of Q and K return to the order of the original checkpoint")
+  func rotaryOrder() throws {
+    let bench = try Workbench()
+    try bench.convert(bench.source, to: .safetensors(.awq), "out.safetensors")
+    let file = try bench.gguf("source.gguf")
+    for (part, heads) in [("q", 4), ("k", 2)] {
+      let read = try bench.layer("out.safetensors", "model.layers.0.self_attn.\(part)_proj", .awq)
+      let values = try bench.floats(file, "blk.0.attn_\(part).weight")
+      // Heads of 32: pair p of a head lies in rows 2p and 2p + 1 of the file, p and p + 16 there.
+      for row in 0..<heads * 32 {
+        let (head, within) = (row / 32, row % 32)
+        let origin = head * 32 + (within < 16 ? 2 * within : 2 * (within - 16) + 1)
+        #expect((0..<64).allSatisfy { read[row, $0] == values[origin * 64 + $0] }, "\(part) \(row)")
+      }
+    }
+    // Architectures that rotate halves keep their rows.
+    let other = try Workbench(.qwen2)
+    try other.convert(other.source, to: .safetensors(.awq), "out.safetensors")
+    let read = try other.layer("out.safetensors", "model.layers.0.self_attn.q_proj", .awq)
+    #expect(
+      read.dequantized() == (try other.floats(try other.gguf("source.gguf"), "blk.0.attn_q.weight"))
+    )
+  }
+
+  @Test("Repacking in a circle changes no byte", arguments: [false, true])
+  func circle(symmetric: Bool) throws {
+    let bench = try Workbench(type: .q4_1)
+    var options = ModelConverter.Options()
+    options.symmetric = symmetric
+    try bench.convert(bench.source, to: .safetensors(.awq), "a.safetensors", options)
+    let formats: [Int4Tensors.Format] = symmetric ? [.quick, .marlin, .gptq] : [.quick, .gptq]
+    var last = "a.safetensors"
+    for format in formats {
+      let next = "\(format.rawValue).safetensors"
+      let summary = try bench.convert(bench.folder.file(last), to: .safetensors(format), next)
+      #expect(summary.exact == summary.converted && summary.converted == 7)
+      last = next
+    }
+    try bench.convert(bench.folder.file(last), to: .safetensors(.awq), "b.safetensors")
+    #expect(
+      readFile(bench.folder.file("a.safetensors")) == readFile(bench.folder.file("b.safetensors")))
+  }
+
+  @Test("Quantizing stays within a step of each group, and other tensors become F16")
+  func quantizes() throws {
+    let bench = try Workbench(.gemma3, type: .f32)
+    let summary = try bench.convert(bench.source, to: .safetensors(.gptq), "out.safetensors")
+    #expect(summary.exact == 0 && summary.groupSize == 32)
+    let file = try bench.gguf("source.gguf")
+    let model = try bench.safetensors("out.safetensors")
+    // Norms lose the 1 that GGUF files of Gemma add.
+    let norm = try #require(model.tensor(named: "model.layers.0.input_layernorm.weight"))
+    #expect(norm.type == .f16)
+    let stored = try GGMLBlocks.dequantize(.f16, Array(model.bytes(of: norm)))
+    for (value, original) in zip(stored, try bench.floats(file, "blk.0.attn_norm.weight")) {
+      #expect(abs(value - (original - 1)) <= 0x1p-10)
+    }
+    #expect(model.tensor(named: "model.layers.0.pre_feedforward_layernorm.weight") != nil)
+    #expect(model.tensor(named: "model.layers.0.post_feedforward_layernorm.weight") != nil)
+    #expect(model.tensor(named: "model.layers.0.mlp.up_proj.g_idx")?.shape == [64])
+    let second = model.files[0].metadata["checkpoint_format"] == "gptq_v2"
+    let read = try bench.layer(
+      "out.safetensors", "model.layers.0.mlp.up_proj", second ? .gptqV2 : .gptq)
+    let values = try bench.floats(file, "blk.0.ffn_up.weight")
+    for row in 0..<read.rows {
+      for column in 0..<read.columns {
+        // Best-scale search may clip a group's extreme by a little more than half a step.
+        let step = abs(read.scales[row * read.groups + column / read.groupSize])
+        #expect(abs(read[row, column] - values[row * 64 + column]) <= 3 * step)
+      }
+    }
+  }
+
+  @Test("A float checkpoint quantizes like the GGUF file that it came from")
+  func fromFloats() throws {
+    let bench = try Workbench(.qwen2, type: .f32)
+    try bench.convert(bench.source, to: .safetensors(.awq), "direct.safetensors")
+    let file = try bench.gguf("source.gguf")
+    var writer = SafetensorsWriter()
+    for (ours, theirs) in [("ffn_up", "mlp.up_proj"), ("ffn_down", "mlp.down_proj")] {
+      let tensor = try #require(file.tensor(named: "blk.0.\(ours).weight"))
+      try writer.addTensor(
+        "model.layers.0.\(theirs).weight", type: .f32, shape: [tensor.rows, tensor.columns],
+        bytes: Array(file.bytes(of: tensor)))
+    }
+    try writer.write(to: bench.folder.file("float.safetensors"))
+    try bench.convert(
+      bench.folder.file("float.safetensors"), to: .safetensors(.awq), "b.safetensors")
+    for layer in ["model.layers.0.mlp.up_proj", "model.layers.0.mlp.down_proj"] {
+      #expect(
+        try bench.layer("b.safetensors", layer, .awq)
+          == (try bench.layer("direct.safetensors", layer, .awq)))
+    }
+  }
+}
+
+@Suite("Conversions that fail")
+struct FailingConversionTests {
+  private func expect(
+    _ code: QuantError.Code, _ body: () throws -> Void,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    let error = #expect(throws: QuantError.self, sourceLocation: sourceLocation) { try body() }
+    #expect(error?.code == code, "\(error?.description ?? "")", sourceLocation: sourceLocation)
+  }
+
+  @Test("Nothing appears when a conversion fails or is cancelled")
+  func whole() throws {
+    let bench = try Workbench(type: .f32)
+    let converter = ModelConverter(source: bench.source, target: .gguf(.q8_0), pool: bench.pool)
+    expect(.cancelled) {
+      _ = try converter.write(to: bench.folder.file("never.gguf"), isCancelled: { true })
+    }
+    expect(.cancelled) {
+      _ = try ModelConverter(source: bench.source, target: .safetensors(.awq), pool: bench.pool)
+        .write(to: bench.folder.file("never.safetensors"), isCancelled: { true })
+    }
+    #expect(bench.folder.names == ["source.gguf"])
+  }
+
+  @Test("Requests that cannot be met")
+  func requests() throws {
+    let bench = try Workbench(type: .q4_1)
+    expect(.invalidArgument) { try bench.convert(bench.source, to: .gguf(.f16), "source.gguf") }
+    expect(.missingFile) {
+      try bench.convert(bench.folder.file("none"), to: .gguf(.f16), "out.gguf")
+    }
+    var options = ModelConverter.Options()
+    options.groupSize = 36
+    expect(.invalidArgument) {
+      try bench.convert(bench.source, to: .safetensors(.awq), "out.safetensors", options)
+    }
+    // Zero points do not fit into Marlin.
+    try bench.convert(bench.source, to: .safetensors(.awq), "a.safetensors")
+    expect(.unsupported) {
+      try bench.convert(bench.folder.file("a.safetensors"), to: .safetensors(.marlin), "out")
+    }
+    expect(.unsupported) {
+      try bench.convert(bench.folder.file("a.safetensors"), to: .gguf(.q4_0), "out.gguf")
+    }
+    expect(.invalidArgument) { _ = try ConversionTarget(named: "q9_9") }
+    expect(.unsupported) { _ = try ConversionTarget(named: "Q6_K") }
+    bench.folder.write([1, 2, 3], "garbage")
+    expect(.invalidData) { try bench.convert(bench.folder.file("garbage"), to: .gguf(.f16), "out") }
+    #expect(bench.folder.names == ["a.safetensors", "garbage", "source.gguf"])
+  }
+
+  @Test("A damaged value is found and named")
+  func damaged() throws {
+    let bench = try Workbench(type: .f32)
+    var bytes = try #require(readFile(bench.source))
+    let file = try bench.gguf("source.gguf")
+    let tensor = try #require(file.tensor(named: "blk.0.ffn_up.weight"))
+    for (index, byte) in [UInt8(0), 0, 0xC0, 0x7F].enumerated() {
+      bytes[tensor.offset + 400 + index] = byte
+    }
+    let path = bench.folder.write(bytes, "nan.gguf")
+    for target in [ConversionTarget.gguf(.q8_0), .safetensors(.awq)] {
+      let error = #expect(throws: QuantError.self) { try bench.convert(path, to: target, "out") }
+      #expect(error?.code == .invalidData)
+      #expect(error?.subject.contains("up") == true, "\(error?.description ?? "")")
+    }
+    #expect(!bench.folder.names.contains("out"))
+  }
+
+  @Test("Int4 layers whose tensors do not belong together")
+  func mismatched() throws {
+    let bench = try Workbench()
+    func model(_ qweight: [Int], _ scales: [Int], _ qzeros: [Int]?) throws -> String {
+      var writer = SafetensorsWriter()
+      try writer.addTensor(
+        "l.qweight", type: .i32, shape: qweight,
+        bytes: [UInt8](repeating: 0, count: qweight.reduce(4, *)))
+      try writer.addTensor(
+        "l.scales", type: .f16, shape: scales,
+        bytes: [UInt8](repeating: 0, count: scales.reduce(2, *)))
+      if let qzeros {
+        try writer.addTensor(
+          "l.qzeros", type: .i32, shape: qzeros,
+          bytes: [UInt8](repeating: 0, count: qzeros.reduce(4, *)))
+      }
+      let path = bench.folder.file("layer.safetensors")
+      try writer.write(to: path)
+      return path
+    }
+    for (weights, scales, zeros) in [
+      ([64, 8], [2, 64], nil), ([64, 8], [2, 63], [2, 8]), ([64, 8], [3, 64], [3, 8]),
+      ([64, 8], [2, 64], [2, 7]), ([64], [2, 64], [2, 8]), ([0, 8], [2, 64], [2, 8]),
+    ] as [([Int], [Int], [Int]?)] {
+      expect(.invalidData) {
+        try bench.convert(try model(weights, scales, zeros), to: .safetensors(.gptq), "out")
+      }
+    }
+  }
+}
