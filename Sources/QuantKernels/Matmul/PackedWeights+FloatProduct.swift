@@ -18,20 +18,21 @@ extension PackedWeights {
         TransposeTask(operands: operands, out: workspace.floats, columns: padded))
     }
     let x = inPlace ? operands.x : UnsafePointer(workspace.floats)
-    let span = panelsPerPart(pool)
-    let parts = (panels + span - 1) / span
+    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
     if isDense, operands.count <= PackedWeights.directRows {
-      pool.run(parts: parts, DenseTask(weights: self, operands: operands, x: x, span: span))
+      pool.run(
+        parts: schedule.parts,
+        DenseTask(weights: self, operands: operands, x: x, schedule: schedule))
       return
     }
     let blockColumns = subgroups * 32
     let pieceBlocks = max(1, PackedWeights.pieceColumns / blockColumns)
     var task = DequantizingTask(
-      weights: self, operands: operands, x: x, span: span, pieceBlocks: pieceBlocks,
+      weights: self, operands: operands, x: x, schedule: schedule, pieceBlocks: pieceBlocks,
       pieceFloats: pieceBlocks * blockColumns * PackedWeights.panelRows, scratch: workspace.panels)
     try workspace.reservePanels(task.bytesPerWorker * pool.threads)
     task.scratch = workspace.panels
-    pool.run(parts: parts, task)
+    pool.run(parts: schedule.parts, task)
   }
 
   /// Rows of a tile as `[padded columns][rows]`.
@@ -53,14 +54,15 @@ extension PackedWeights {
 
   /// Dense weights converted in registers.
   private struct DenseTask: ParallelTask {
-    let weights: PackedWeights
+    unowned(unsafe) let weights: PackedWeights
     let operands: Operands
     let x: UnsafePointer<Float>
-    let span: Int
+    let schedule: PanelSchedule
 
     func run(part: Int, worker: Int) {
-      let first = part * span
-      let last = min(first + span, weights.panels)
+      let range = schedule.range(of: part)
+      let first = range.lowerBound
+      let last = range.upperBound
       var arguments = qk_matmul_args()
       arguments.weights = weights.weightBytes(panel: first)
       arguments.panel_stride = weights.panelStride
@@ -86,10 +88,10 @@ extension PackedWeights {
 
   /// Panels dequantised piece by piece along K; each worker keeps the piece and the sums of every row.
   private struct DequantizingTask: ParallelTask {
-    let weights: PackedWeights
+    unowned(unsafe) let weights: PackedWeights
     let operands: Operands
     let x: UnsafePointer<Float>
-    let span: Int
+    let schedule: PanelSchedule
     let pieceBlocks: Int
     let pieceFloats: Int
     var scratch: UnsafeMutableRawPointer
@@ -103,7 +105,7 @@ extension PackedWeights {
       let blockColumns = weights.subgroups * 32
       var arguments = qk_float_args()
       arguments.weights = UnsafePointer(piece)
-      for panel in (part * span)..<min((part + 1) * span, weights.panels) {
+      for panel in schedule.range(of: part) {
         sums.update(repeating: 0, count: sumFloats)
         for block in stride(from: 0, to: weights.blocks, by: pieceBlocks) {
           let count = min(pieceBlocks, weights.blocks - block)

@@ -27,16 +27,17 @@ extension PackedWeights {
     } else {
       pool.run(parts: operands.tiles, quantize)
     }
-    let span = panelsPerPart(pool)
-    let parts = (panels + span - 1) / span
+    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
     if direct {
-      let task = DirectTask(weights: self, operands: operands, activations: activations, span: span)
-      pool.run(parts: parts, task)
+      let task = DirectTask(
+        weights: self, operands: operands, activations: activations, schedule: schedule)
+      pool.run(parts: schedule.parts, task)
     } else {
       let task = UnpackingTask(
-        weights: self, operands: operands, activations: activations, span: span, plain: plain,
+        weights: self, operands: operands, activations: activations, schedule: schedule,
+        plain: plain,
         scratch: workspace.panels)
-      pool.run(parts: parts, task)
+      pool.run(parts: schedule.parts, task)
     }
   }
 
@@ -66,7 +67,8 @@ extension PackedWeights {
   }
 
   private struct QuantizeTask: ParallelTask {
-    let weights: PackedWeights
+    // Not counted: the caller holds the weights, and hundreds of counts a token are felt.
+    unowned(unsafe) let weights: PackedWeights
     let operands: Operands
     let out: QuantizedActivations
 
@@ -91,14 +93,16 @@ extension PackedWeights {
 
   /// Panels whose codes are unpacked in registers.
   private struct DirectTask: ParallelTask {
-    let weights: PackedWeights
+    // Not counted: the caller holds the weights, and hundreds of counts a token are felt.
+    unowned(unsafe) let weights: PackedWeights
     let operands: Operands
     let activations: QuantizedActivations
-    let span: Int
+    let schedule: PanelSchedule
 
     func run(part: Int, worker: Int) {
-      let first = part * span
-      let last = min(first + span, weights.panels)
+      let range = schedule.range(of: part)
+      let first = range.lowerBound
+      let last = range.upperBound
       var arguments = qk_matmul_args()
       arguments.weights = weights.weightBytes(panel: first)
       arguments.panel_stride = weights.panelStride
@@ -136,10 +140,11 @@ extension PackedWeights {
   /// Panels that are unpacked once and used by every tile. Eight rows leave registers for a group's partial sums beside
   /// its accumulators, where sixteen would spill them.
   private struct UnpackingTask: ParallelTask {
-    let weights: PackedWeights
+    // Not counted: the caller holds the weights, and hundreds of counts a token are felt.
+    unowned(unsafe) let weights: PackedWeights
     let operands: Operands
     let activations: QuantizedActivations
-    let span: Int
+    let schedule: PanelSchedule
     let plain: PlainPanel
     let scratch: UnsafeMutableRawPointer
 
@@ -152,7 +157,7 @@ extension PackedWeights {
       arguments.blocks = plain.blocks
       arguments.subgroups = plain.subgroups
       arguments.y_stride = operands.stride
-      for panel in (part * span)..<min((part + 1) * span, weights.panels) {
+      for panel in schedule.range(of: part) {
         qk_unpack_entry(weights.kernels, weights.format)(
           weights.weightBytes(panel: panel), weights.blocks, weights.subgroups, buffer)
         arguments.outputs = weights.outputs(first: panel, last: panel + 1)

@@ -72,12 +72,6 @@ extension PackedWeights {
     }
   }
 
-  /// Panels cut into parts: a few a worker so that a late one can be helped, and no more, since each part is a forward
-  /// stream of its own.
-  func panelsPerPart(_ pool: WorkerPool) -> Int {
-    pool.threads == 1 ? panels : max(1, panels / (pool.threads * 4))
-  }
-
   func weightBytes(panel: Int) -> UnsafePointer<UInt8> {
     UnsafePointer((storage.base + panel * panelStride).assumingMemoryBound(to: UInt8.self))
   }
@@ -85,5 +79,39 @@ extension PackedWeights {
   /// Outputs of panels `first..<last`, without the padding of the last.
   func outputs(first: Int, last: Int) -> Int {
     min(rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
+  }
+}
+
+/// How panels are dealt to workers: the first parts are long forward streams, later ones ever shorter, so that workers
+/// finish within about a panel of each other without cutting the streams up.
+///
+/// A part takes one in `2 · threads` of the panels that are left (guided self-scheduling). Parts are fixed ranges, handed
+/// out in order.
+struct PanelSchedule {
+  let panels: Int
+  let threads: Int
+  let parts: Int
+
+  init(panels: Int, threads: Int) {
+    self.panels = panels
+    self.threads = threads
+    var first = 0
+    var parts = 0
+    while first < panels {
+      first += PanelSchedule.length(left: panels - first, threads)
+      parts += 1
+    }
+    self.parts = parts
+  }
+
+  private static func length(left: Int, _ threads: Int) -> Int {
+    threads == 1 ? left : max(1, left / (2 * threads))
+  }
+
+  /// The panels of a part. Complexity: O(parts), which are a few dozen.
+  func range(of part: Int) -> Range<Int> {
+    var first = 0
+    for _ in 0..<part { first += PanelSchedule.length(left: panels - first, threads) }
+    return first..<first + PanelSchedule.length(left: panels - first, threads)
   }
 }
