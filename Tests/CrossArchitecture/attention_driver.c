@@ -32,7 +32,8 @@ static float *floats(guarded *g, size_t count, float bound) {
 // MARK: Vector operations
 
 enum { MOST = 50 };
-static const float special[] = {0.0f, -0.0f, 88.9f, -88.9f, -104.5f, 1e30f, -1e30f, 1e-40f, 0x1p-25f, 65519.9f, 65520.0f};
+static const float special[] = {0.0f,  -0.0f,  88.9f,    -88.9f,   -104.5f, 1e30f,
+                                -1e30f, 1e-40f, 0x1p-25f, 65519.9f, 65520.0f};
 
 // One operation on copies of x (and on y) by its number; the result is in `out`.
 static int apply(const qk_vector_kernels *k, int operation, const float *x, const float *y, float *out, ptrdiff_t n) {
@@ -121,9 +122,11 @@ static void attend(const qk_attention_kernels *k, const shape *s, const cache *c
       r.states = (float *)gl.bytes;
     }
     if (c->half)
-      k->partition_half(&r, start, (const uint16_t *)c->keys.bytes + start * d, (const uint16_t *)c->values.bytes + start * stride);
+      k->partition_half(&r, start, (const uint16_t *)c->keys.bytes + start * d,
+                        (const uint16_t *)c->values.bytes + start * stride);
     else
-      k->partition_float(&r, start, (const float *)c->keys.bytes + start * d, (const float *)c->values.bytes + start * stride);
+      k->partition_float(&r, start, (const float *)c->keys.bytes + start * d,
+                         (const float *)c->values.bytes + start * stride);
     if (split) k->merge((float *)gs.bytes, (float *)gl.bytes, rows, stride);
   }
   k->finish((float *)gs.bytes, count, s->group, d, stride, out, s->group * d);
@@ -137,16 +140,19 @@ static cache store(const qk_attention_kernels *k, const float *keys, const float
   for (ptrdiff_t t = 0; t < POSITIONS;) { // in runs of 1, 2, 4, ...
     ptrdiff_t count = t + 1 < POSITIONS - t ? t + 1 : POSITIONS - t;
     if (half)
-      k->store_half(keys + t * d, values + t * d, d, t, count, d, stride, (uint16_t *)c.keys.bytes, (uint16_t *)c.values.bytes);
+      k->store_half(keys + t * d, values + t * d, d, t, count, d, stride, (uint16_t *)c.keys.bytes,
+                    (uint16_t *)c.values.bytes);
     else
-      k->store_float(keys + t * d, values + t * d, d, t, count, d, stride, (float *)c.keys.bytes, (float *)c.values.bytes);
+      k->store_float(keys + t * d, values + t * d, d, t, count, d, stride, (float *)c.keys.bytes,
+                     (float *)c.values.bytes);
     t += count;
   }
   return c;
 }
 
 static void check_attention(qk_isa isa) {
-  static const shape shapes[] = {{16, 1, 0, 0}, {33, 2, 0, 0}, {64, 3, 0, 0}, {80, 1, 100, 0}, {8, 7, 0, 2}, {128, 4, 300, 3}, {1, 5, 1, 0}};
+  static const shape shapes[] = {{16, 1, 0, 0}, {33, 2, 0, 0}, {64, 3, 0, 0}, {80, 1, 100, 0},
+                                 {8, 7, 0, 2},  {128, 4, 300, 3}, {1, 5, 1, 0}};
   static const ptrdiff_t edges[] = {0, 1, 15, 16, 63, 64, 255, 256, 257, 511, 512, 549};
   const qk_attention_kernels *k = qk_attention_kernels_for(isa), *scalar = qk_attention_kernels_for(QK_ISA_SCALAR);
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -156,7 +162,8 @@ static void check_attention(qk_isa isa) {
       guarded gq, gk, gv, go, ga, gb;
       const float *queries = floats(&gq, POSITIONS * width, 2), *keys = floats(&gk, kv, 2), *values = floats(&gv, kv, 1);
       float *all = floats(&go, POSITIONS * width, 1), *a = floats(&ga, width, 1), *b = floats(&gb, width, 1);
-      cache own = store(k, keys, values, s->dimension, half), other = store(scalar, keys, values, s->dimension, half);
+      cache own = store(k, keys, values, s->dimension, half);
+      cache other = store(scalar, keys, values, s->dimension, half);
       same("the stored keys", isa, (long)i, own.keys.bytes, other.keys.bytes, (half ? 2 : 4) * kv);
       attend(k, s, &own, queries, 0, POSITIONS, 0, all);
       for (size_t e = 0; e < sizeof edges / sizeof *edges; e++) {

@@ -30,6 +30,6 @@
 
 #define QK_GELU_CUBIC 0.044715f
 // -2 sqrt(2 / pi)
-#define QK_GELU_FACTOR -0x1.9884533d43651p+0f
+#define QK_GELU_FACTOR -0x1.988454p+0f
 
 #endif

@@ -53,7 +53,7 @@ typedef struct qk_attention_kernels {
                              ptrdiff_t head_dimension, ptrdiff_t value_stride,
                              float *QK_NONNULL queries, float *QK_NONNULL states);
   // Lets the rows' states see the partition that starts at position `start`; keys and values point to it.
-  // Reads keys to the next multiple of 64 past the last one seen.
+  // Reads keys in whole blocks of 16 and values up to the last position seen.
   void (*QK_NONNULL partition_float)(const qk_attention_rows *QK_NONNULL rows, ptrdiff_t start,
                                      const float *QK_NONNULL keys, const float *QK_NONNULL values);
   void (*QK_NONNULL partition_half)(const qk_attention_rows *QK_NONNULL rows, ptrdiff_t start,

@@ -2,7 +2,8 @@
 
 const qk_attention_kernels *qk_attention_kernels_for(qk_isa isa) {
 #if defined(__x86_64__)
-  if (isa >= QK_ISA_AVX512VNNI && qk_isa_supported(QK_ISA_AVX512VNNI)) return &qk_attention__avx512vnni;
+  if (isa >= QK_ISA_AVX512VNNI && qk_isa_supported(QK_ISA_AVX512VNNI))
+    return &qk_attention__avx512vnni;
   if (isa >= QK_ISA_AVX2 && qk_isa_supported(QK_ISA_AVX2)) return &qk_attention__avx2;
 #elif defined(__aarch64__)
   if (isa >= QK_ISA_NEON_DOTPROD && qk_isa_supported(QK_ISA_NEON_DOTPROD))

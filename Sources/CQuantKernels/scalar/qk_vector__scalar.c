@@ -24,7 +24,7 @@ static void gelu_multiply(const float *gate, const float *up, float *y, ptrdiff_
   for (ptrdiff_t i = 0; i < n; i++) {
     float x = gate[i];
     float u = fmaf(x * x * QK_GELU_CUBIC, x, x);
-    y[i] = x / (1.0f + qk_exp__scalar(u * (float)QK_GELU_FACTOR)) * up[i];
+    y[i] = x / (1.0f + qk_exp__scalar(u * QK_GELU_FACTOR)) * up[i];
   }
 }
 

@@ -7,7 +7,7 @@ import CQuantKernels
 /// keys are taken in partitions of 256 that start at absolute positions divisible by 256, and partitions
 /// are merged in ascending order, whoever computes them. See `qk_attention.h` for the arithmetic. Masks
 /// are computed from positions and take no memory; keys that nobody in a block of rows sees are not read
-/// (but for the rest of a block of 64).
+/// (but for the rest of a block of 16).
 ///
 /// Derived from: Dao, FlashAttention-2 (arXiv 2307.08691), and its split over keys, Flash-Decoding.
 public enum Attention {

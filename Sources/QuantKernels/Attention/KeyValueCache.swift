@@ -61,7 +61,7 @@ public final class KeyValueCache: @unchecked Sendable {
         remedy: "use at least 1 head and position, and 1 to 65536 elements")
     }
     valueStride = (headDimension + 15) / 16 * 16
-    // Score kernels read keys to the next multiple of 64 positions, and tiles are converted to it.
+    // Kernels read keys in blocks of 16 positions; tiles of halves are converted 64 at a time.
     let (rounded, overflows) = capacity.addingReportingOverflow(63)
     let positions = rounded / 64 * 64
     let widest = 2 * type.bytesPerElement * valueStride
