@@ -230,7 +230,7 @@ struct PackedWeightsTests {
       #expect(
         try product(packed, [Float](repeating: 0, count: 64), count: 1).allSatisfy { $0 == 0 })
       #expect(
-        try product(packed, [Float](repeating: 1e-40, count: 64), count: 1).allSatisfy { $0 == 0 })
+        try product(packed, [Float](repeating: Float(sign: .plus, exponent: -133, significand: 1), count: 64), count: 1).allSatisfy { $0 == 0 })
     }
   }
 
