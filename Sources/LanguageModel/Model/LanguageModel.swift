@@ -114,5 +114,3 @@ public final class LanguageModel: Sendable {
       keyValueType: keyValueType ?? options.keyValueType)
   }
 }
-
-extension GGUFMetadata: TokenizerMetadata {}

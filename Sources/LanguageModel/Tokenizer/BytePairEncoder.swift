@@ -33,7 +33,7 @@ struct BytePairEncoder: Sendable {
     var joined: [UInt8] = []
     var made = 0
     for (rank, merge) in merges.enumerated() {
-      merge.withUnsafeBufferPointer { merge in
+      Tokenizer.untilNull(merge).withUnsafeBufferPointer { merge in
         guard let space = BytePairEncoder.space(in: merge) else { return }
         let left = UnsafeBufferPointer(rebasing: merge[..<space])
         let right = UnsafeBufferPointer(rebasing: merge[(space + 1)...])

@@ -16,13 +16,14 @@ struct PairTable: Sendable {
 
   private var keys: [UInt64]
   private var values: [Value]
+  private(set) var count = 0
   private let multiplier: UInt64
-  private let shift: UInt64
+  private var shift: UInt64
 
-  /// - Parameter capacity: the most pairs that will be inserted.
-  init(capacity: Int) {
+  /// - Parameter capacity: how many pairs to make room for.
+  init(capacity: Int = 0) {
     var bits: UInt64 = 4
-    while bits < 32, 1 << bits < UInt64(capacity) * 2 { bits += 1 }
+    while bits < 40, 1 << bits < UInt64(capacity) * 2 { bits += 1 }
     keys = [UInt64](repeating: PairTable.empty, count: 1 << Int(bits))
     values = [Value](repeating: Value(rank: 0, result: 0), count: 1 << Int(bits))
     multiplier = UInt64.random(in: .min ... .max) | 1
@@ -45,6 +46,20 @@ struct PairTable: Sendable {
     guard keys[slot] == PairTable.empty else { return }
     keys[slot] = key
     values[slot] = value
+    count += 1
+    if count * 2 > keys.count { grow() }
+  }
+
+  private mutating func grow() {
+    let old = (keys, values)
+    keys = [UInt64](repeating: PairTable.empty, count: old.0.count * 2)
+    values = [Value](repeating: Value(rank: 0, result: 0), count: old.0.count * 2)
+    shift -= 1
+    for (key, value) in zip(old.0, old.1) where key != PairTable.empty {
+      let slot = slot(of: key)
+      keys[slot] = key
+      values[slot] = value
+    }
   }
 
   /// The value of a pair, or nil. `UInt32.max` stands for no symbol and is in no pair.

@@ -1,3 +1,5 @@
+import QuantKernels
+
 /// Finds special tokens in raw text before anything else looks at it.
 ///
 /// Longer tokens win over shorter ones wherever they overlap, of equally long ones the lower id, and of one
@@ -18,6 +20,8 @@ struct SpecialTokenSplitter: Sendable {
   }
 
   private static let none = UInt32.max
+  /// Bounds the memory that a hostile vocabulary can ask for. Real ones have some ten thousand.
+  private static let mostNodes = 1 << 20
 
   /// By rank: longest first, then by id.
   private let specials: [Special]
@@ -29,11 +33,11 @@ struct SpecialTokenSplitter: Sendable {
   /// - Parameters:
   ///   - texts: the tokens' texts by id.
   ///   - attributes: one a token; those of ``TokenAttributes/special`` are looked for.
-  init(texts: ByteStringTable, attributes: [TokenAttributes]) {
+  /// - Throws: `invalidData` when the special tokens' texts are far longer than any model's.
+  init(texts: ByteStringTable, attributes: [TokenAttributes]) throws(QuantError) {
     let ids = attributes.indices.filter { !attributes[$0].isDisjoint(with: .special) }
       .sorted { (texts[$0].count, $1) > (texts[$1].count, $0) }
-    let bytes = ids.reduce(0) { $0 + texts[$1].count }
-    var edges = PairTable(capacity: bytes)
+    var edges = PairTable()
     var firstNodes = [UInt32](repeating: SpecialTokenSplitter.none, count: 256)
     var ranks: [Int32] = []
     var specials: [Special] = []
@@ -49,6 +53,12 @@ struct SpecialTokenSplitter: Sendable {
         if let next, next != SpecialTokenSplitter.none {
           node = next
           continue
+        }
+        guard ranks.count < SpecialTokenSplitter.mostNodes else {
+          throw QuantError(
+            .invalidData, "tokenizer.ggml.tokens",
+            "the special tokens need more than \(SpecialTokenSplitter.mostNodes) states to find",
+            remedy: "fetch the file again or convert the model again")
         }
         let new = UInt32(truncatingIfNeeded: ranks.count)
         ranks.append(-1)

@@ -31,8 +31,9 @@ extension Tokenizer {
     var table = ByteStringTable(
       capacity: tokens.count, bytes: tokens.reduce(0) { $0 + $1.count })
     for (id, token) in tokens.enumerated() {
-      // An empty token keeps its id under a name that no text gives.
-      let text = token.isEmpty ? Array("[EMPTY_\(id)]".utf8) : token
+      let cut = untilNull(token)
+      // An empty token keeps its id under a name that hardly any text has.
+      let text = cut.isEmpty ? Array("[EMPTY_\(id)]".utf8)[...] : cut
       let (number, isNew) = text.withUnsafeBufferPointer { table.insert($0) }
       guard isNew else {
         throw fail("tokens", "tokens \(number) and \(id) have the same text")
@@ -40,6 +41,9 @@ extension Tokenizer {
     }
     return table
   }
+
+  /// A text up to its first byte of zero: llama.cpp reads texts of vocabularies as C strings.
+  static func untilNull(_ text: [UInt8]) -> ArraySlice<UInt8> { text.prefix { $0 != 0 } }
 
   static func checkedMerges(_ vocabulary: TokenizerVocabulary) throws(QuantError) -> [[UInt8]] {
     if let merges = vocabulary.merges { return merges }
@@ -64,9 +68,9 @@ extension Tokenizer {
     func token(_ text: String) -> Int? { texts.number(of: Array(text.utf8)) }
     let name = vocabulary.modelName.lowercased()
     let preTokenizer = vocabulary.preTokenizer
-    if ["jina-v2-de", "jina-v2-es", "jina-v2-code"].contains(where: contained(in: preTokenizer)) {
+    if ["jina-v2-de", "jina-v2-es", "jina-v2-code"].contains(where: { preTokenizer.contains($0) }) {
       if let mask = token("<mask>") { attributes[mask].insert(.stripsLeft) }
-    } else if ["phi-3", "phi3"].contains(where: contained(in: name)) {
+    } else if ["phi-3", "phi3"].contains(where: { name.contains($0) }) {
       for id in attributes.indices where !attributes[id].isDisjoint(with: .special) {
         attributes[id].insert(.stripsRight)
       }
@@ -74,16 +78,8 @@ extension Tokenizer {
       for text in ["<unk>", "<s>", "<|endoftext|>"] {
         if let id = token(text) { attributes[id].remove(.stripsRight) }
       }
-    } else if contained(in: name)("modern-bert"), let mask = token("[MASK]") {
+    } else if name.contains("modern-bert"), let mask = token("[MASK]") {
       attributes[mask].insert(.stripsLeft)
-    }
-  }
-
-  private static func contained(in text: String) -> (String) -> Bool {
-    { part in
-      let text = Array(text.utf8)
-      let part = Array(part.utf8)
-      return text.indices.contains { text[$0...].starts(with: part) }
     }
   }
 

@@ -44,7 +44,8 @@ public final class Tokenizer: Sendable {
 
   /// Checks a vocabulary and builds its tables. O(bytes of the vocabulary).
   ///
-  /// Tolerated as llama.cpp does: role ids outside the vocabulary (ignored), empty tokens (never found),
+  /// Tolerated as llama.cpp does: role ids outside the vocabulary (ignored), empty tokens (named
+  /// `[EMPTY_id]`), texts with a byte of zero (they end before it),
   /// merges of texts that are no tokens (they merge, and what is no token in the end falls back to bytes),
   /// repeated merges (the first counts).
   /// - Throws: `invalidData` for no tokens, too many, two alike, fewer scores or types than tokens, a score
@@ -75,7 +76,7 @@ public final class Tokenizer: Sendable {
     Tokenizer.setStripping(vocabulary, texts, &attributes)
     self.texts = texts
     self.attributes = attributes
-    splitter = SpecialTokenSplitter(texts: texts, attributes: attributes)
+    splitter = try SpecialTokenSplitter(texts: texts, attributes: attributes)
     vocabularySize = texts.count
     func id(_ id: Int?) -> Int32? { id.map { Int32(truncatingIfNeeded: $0) } }
     beginningOfSequence = id(roles.beginningOfSequence)
@@ -167,7 +168,9 @@ public final class Tokenizer: Sendable {
 
   /// The text of a sequence of tokens, without the space that ``addsSpacePrefix`` put before it.
   ///
-  /// Decoding what was encoded gives the same bytes wherever the text was valid UTF-8.
+  /// Decoding what was encoded gives the same bytes where they were valid UTF-8. Two exceptions in
+  /// SentencePiece vocabularies: U+2581 comes back as a space, and a space stands after each special
+  /// token if ``addsSpacePrefix``.
   public func decode(_ tokens: some Sequence<Int32>, includeSpecial: Bool = false) -> [UInt8] {
     var result: [UInt8] = []
     var isFirst = addsSpacePrefix

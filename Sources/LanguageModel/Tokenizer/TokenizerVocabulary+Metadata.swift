@@ -12,6 +12,8 @@ public protocol TokenizerMetadata {
   func integers(_ key: String) -> [Int]?
 }
 
+extension GGUFMetadata: TokenizerMetadata {}
+
 extension TokenizerVocabulary {
   /// Reads the `tokenizer.ggml.*` keys of a GGUF file.
   ///
@@ -26,7 +28,7 @@ extension TokenizerVocabulary {
     guard let model = Model(rawValue: name) else {
       let known = Model.allCases.map(\.rawValue).joined(separator: ", ")
       throw QuantError(
-        .unsupported, "tokenizer.ggml.model", "unknown tokenizer '\(name)'",
+        .unsupported, "tokenizer.ggml.model", "unknown tokenizer \(quoted(name))",
         remedy: "use a model with one of: \(known)")
     }
     guard let tokens = metadata.stringBytes("tokenizer.ggml.tokens") else {

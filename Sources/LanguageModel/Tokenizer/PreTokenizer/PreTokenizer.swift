@@ -48,7 +48,7 @@ struct PreTokenizer: Sendable {
   init(named name: String) throws(QuantError) {
     guard let known = PreTokenizer.known(name) else {
       throw QuantError(
-        .unsupported, "tokenizer.ggml.pre", "unknown pre-tokenizer '\(name)'",
+        .unsupported, "tokenizer.ggml.pre", "unknown pre-tokenizer \(quoted(name))",
         remedy: "use a model whose pre-tokenizer is known, or set the key to one that splits alike")
     }
     self = known
