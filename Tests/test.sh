@@ -29,6 +29,18 @@ if [ -x Tests/CrossArchitecture/run.sh ]; then
   fi
 fi
 
+# The model and a python with numpy and gguf hold the whole engine against an independent computation. Without
+# network these tests are skipped, and say so.
+Benchmarks/model.sh >/dev/null || true
+reference="$cache/reference/bin/python"
+if [ ! -x "$reference" ] && need_python; then
+  note "installing numpy and gguf"
+  python3 -m venv "$cache/reference" \
+    && "$reference" -m pip install -q --disable-pip-version-check numpy gguf >/dev/null 2>&1 \
+    || { note "could not install numpy and gguf (no network?)"; rm -rf "$cache/reference"; }
+fi
+[ -x "$reference" ] && export QUANTKERNELS_PYTHON="${QUANTKERNELS_PYTHON:-$reference}"
+
 # Last, so that its summary ends the output.
 echo "== this processor"
 swift test "${build[@]}" --skip-build

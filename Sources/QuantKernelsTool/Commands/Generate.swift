@@ -103,8 +103,24 @@ struct Generate: ParsableCommand {
       ], text: "")
   }
 
-  private func promptTokens(_ bytes: [UInt8], _ loaded: LanguageModel) throws(QuantError) -> [Int32]
-  {
-    loaded.tokenizer.encode(bytes, parseSpecial: false)
+  /// The prompt as tokens: one user message in the model's chat template, if it has one and it is wanted.
+  private func promptTokens(
+    _ bytes: [UInt8], _ loaded: LanguageModel
+  ) throws(QuantError) -> [Int32] {
+    let metadata = loaded.file.metadata
+    guard !noChatTemplate, metadata.string("tokenizer.chat_template") != nil else {
+      return loaded.tokenizer.encode(bytes, parseSpecial: false)
+    }
+    let template: ChatTemplate
+    do throws(QuantError) {
+      template = try ChatTemplate(metadata: metadata)
+    } catch {
+      throw QuantError(
+        error.code, "\(model.model): \(error.subject)", error.problem,
+        remedy: "add --no-chat-template and write the prompt as the model wants it")
+    }
+    let message = ChatMessage.user(String(decoding: bytes, as: UTF8.self))
+    let text = template.format([message], addGenerationPrompt: true)
+    return loaded.tokenizer.encode(Array(text.utf8), parseSpecial: true)
   }
 }
