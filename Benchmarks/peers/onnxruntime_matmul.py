@@ -23,7 +23,8 @@ class Peer:
         for copy in range(count):
             names = [f"B{copy}", f"s{copy}", f"z{copy}"]
             constants += [
-                numeric.from_array(packed, names[0]),
+                # Copies must differ: equal constants and the nodes that read them would be merged, and stay in a cache.
+                numeric.from_array(numpy.roll(packed, copy, axis=0), names[0]),
                 numeric.from_array(scales.astype(numpy.float32).reshape(-1), names[1]),
                 numeric.from_array(packed_zeros, names[2]),
             ]

@@ -230,7 +230,10 @@ struct PackedWeightsTests {
       #expect(
         try product(packed, [Float](repeating: 0, count: 64), count: 1).allSatisfy { $0 == 0 })
       #expect(
-        try product(packed, [Float](repeating: Float(sign: .plus, exponent: -133, significand: 1), count: 64), count: 1).allSatisfy { $0 == 0 })
+        try product(
+          packed, [Float](repeating: Float(sign: .plus, exponent: -133, significand: 1), count: 64),
+          count: 1
+        ).allSatisfy { $0 == 0 })
     }
   }
 
