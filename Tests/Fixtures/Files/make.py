@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import save_file
 
-w = gguf.GGUFWriter("official.gguf", "test")
+w = gguf.GGUFWriter("official-gguf.bin", "test")
 w.add_uint8("u8", 200)
 w.add_int8("i8", -100)
 w.add_uint16("u16", 60000)
@@ -45,6 +45,6 @@ save_file(
         "scalar": np.array(2.5, dtype=np.float32),
         "empty": np.zeros((0, 4), dtype=np.float32),
     },
-    "official.safetensors",
+    "official-safetensors.bin",
     metadata={"format": "pt"},
 )

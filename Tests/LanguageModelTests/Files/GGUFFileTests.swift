@@ -318,8 +318,8 @@ final class GGUFFileTests: XCTestCase {
   }
 
   func testReadsWhatTheOfficialPackageWrote() throws {
-    let bytes = try XCTUnwrap(fixture("Files/official.gguf"))
-    let file = try GGUFFile(bytes: bytes, name: "official.gguf")
+    let bytes = try XCTUnwrap(fixture("Files/official-gguf.bin"))
+    let file = try GGUFFile(bytes: bytes, name: "official-gguf.bin")
     let metadata = file.metadata
     XCTAssertEqual(metadata.string("general.architecture"), "test")
     XCTAssertEqual(metadata.value("u8"), .uint8(200))

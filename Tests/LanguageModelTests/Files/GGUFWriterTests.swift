@@ -15,8 +15,8 @@ final class GGUFWriterTests: XCTestCase {
 
   func testWritesWhatTheOfficialPackageWrites() throws {
     // The official writer puts the same keys and tensors at the same bytes.
-    let bytes = try XCTUnwrap(fixture("Files/official.gguf"))
-    let official = try GGUFFile(bytes: bytes, name: "official.gguf")
+    let bytes = try XCTUnwrap(fixture("Files/official-gguf.bin"))
+    let official = try GGUFFile(bytes: bytes, name: "official-gguf.bin")
     var writer = GGUFWriter()
     for key in official.metadata.keys {
       try writer.set(key, try XCTUnwrap(official.metadata.value(key)))

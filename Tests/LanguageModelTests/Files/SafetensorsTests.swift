@@ -16,8 +16,8 @@ final class SafetensorsTests: XCTestCase {
   }
 
   func testReadsWhatTheOfficialPackageWrote() throws {
-    let bytes = try XCTUnwrap(fixture("Files/official.safetensors"))
-    let file = try SafetensorsFile(bytes: bytes, name: "official.safetensors")
+    let bytes = try XCTUnwrap(fixture("Files/official-safetensors.bin"))
+    let file = try SafetensorsFile(bytes: bytes, name: "official-safetensors.bin")
     XCTAssertEqual(file.metadata, ["format": "pt"])
     XCTAssertEqual(file.tensors.count, 7)
     let matrix = try XCTUnwrap(file.tensor(named: "b.weight"))
@@ -41,8 +41,8 @@ final class SafetensorsTests: XCTestCase {
   }
 
   func testWritesWhatTheOfficialPackageWrites() throws {
-    let bytes = try XCTUnwrap(fixture("Files/official.safetensors"))
-    let official = try SafetensorsFile(bytes: bytes, name: "official.safetensors")
+    let bytes = try XCTUnwrap(fixture("Files/official-safetensors.bin"))
+    let official = try SafetensorsFile(bytes: bytes, name: "official-safetensors.bin")
     var writer = SafetensorsWriter(metadata: official.metadata)
     for tensor in official.tensors.reversed() {
       try writer.addTensor(
