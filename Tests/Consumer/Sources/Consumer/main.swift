@@ -1,11 +1,32 @@
 import QuantKernels
 
-// Two rows of 32 codes: row 0 holds the value 1 in every column, row 1 the value −2.
-let weights = try Int4Matrix(
-  rows: 2, columns: 32, groupSize: 32,
-  codes: [UInt8](repeating: 9, count: 32) + [UInt8](repeating: 4, count: 32),
-  scales: [1, 0.5], offsets: .symmetric)
-guard weights[0, 5] == 1, weights[1, 5] == -2 else {
-  throw QuantError(.invalidData, "consumer", "wrong values", remedy: "look at Int4Matrix")
+// Quantizes a matrix, multiplies by it, and compares with the product of the values that its codes stand for.
+let (rows, columns) = (48, 256)
+let values = (0..<rows * columns).map { Float(($0 * 37) % 101) / 50 - 1 }
+let input = (0..<2 * columns).map { Float(($0 * 17) % 29) / 14 - 1 }
+let matrix = try Int4Matrix(quantizing: values, rows: rows, columns: columns, groupSize: 64)
+let weights = matrix.dequantized()
+
+for arithmetic in Arithmetic.allCases {
+  let output = try matrix.matmul(input, arithmetic: arithmetic)
+  for token in 0..<2 {
+    for row in 0..<rows {
+      var wanted = 0.0
+      var magnitude = 0.0
+      for column in 0..<columns {
+        let product =
+          Double(input[token * columns + column]) * Double(weights[row * columns + column])
+        wanted += product
+        magnitude += abs(product)
+      }
+      // Activations of eight bits err by 1/254 of their largest; float32 sums by 256 roundings.
+      let bound = magnitude * (arithmetic == .fast ? 0.02 : 256 * 0x1p-24)
+      guard abs(Double(output[token * rows + row]) - wanted) <= bound else {
+        throw QuantError(
+          .invalidData, "consumer", "row \(row) of token \(token) is \(output[token * rows + row])",
+          remedy: "\(wanted) is right")
+      }
+    }
+  }
 }
-print("consumer: built by version and right")
+print("consumer: builds by version and multiplies right on \(InstructionSet.best.rawValue)")
