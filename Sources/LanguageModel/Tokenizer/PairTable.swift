@@ -11,11 +11,18 @@ struct PairTable: Sendable {
     let result: UInt32
   }
 
-  /// No pair has this key, because symbol numbers stay below 2^32 - 1.
-  private static let empty = UInt64.max
+  /// Key and value side by side, for one memory access a lookup.
+  private struct Slot {
+    /// No pair has this key, because symbol numbers stay below 2^32 - 1.
+    static let empty = Slot(key: .max, value: Value(rank: 0, result: 0))
 
-  private var keys: [UInt64]
-  private var values: [Value]
+    let key: UInt64
+    let value: Value
+
+    var isEmpty: Bool { key == .max }
+  }
+
+  private var slots: [Slot]
   private(set) var count = 0
   private let multiplier: UInt64
   private var shift: UInt64
@@ -24,49 +31,47 @@ struct PairTable: Sendable {
   init(capacity: Int = 0) {
     var bits: UInt64 = 4
     while bits < 40, 1 << bits < UInt64(capacity) * 2 { bits += 1 }
-    keys = [UInt64](repeating: PairTable.empty, count: 1 << Int(bits))
-    values = [Value](repeating: Value(rank: 0, result: 0), count: 1 << Int(bits))
+    slots = [Slot](repeating: .empty, count: 1 << Int(bits))
     multiplier = UInt64.random(in: .min ... .max) | 1
     shift = 64 - bits
   }
 
-  private func slot(of key: UInt64) -> Int {
+  @inline(__always)
+  private static func key(_ left: UInt32, _ right: UInt32) -> UInt64 {
+    UInt64(left) << 32 | UInt64(right)
+  }
+
+  /// Where a key is, or the empty slot where it belongs.
+  private func index(of key: UInt64) -> Int {
     // The high half of a product depends on all bits of the key.
-    var slot = Int((key &* multiplier) >> shift)
-    while keys[slot] != key, keys[slot] != PairTable.empty {
-      slot = slot + 1 == keys.count ? 0 : slot + 1
+    var index = Int((key &* multiplier) >> shift)
+    while slots[index].key != key, !slots[index].isEmpty {
+      index = index + 1 == slots.count ? 0 : index + 1
     }
-    return slot
+    return index
   }
 
   /// Adds a pair; of equal pairs the first stays.
   mutating func insert(_ left: UInt32, _ right: UInt32, _ value: Value) {
-    let key = UInt64(left) << 32 | UInt64(right)
-    let slot = slot(of: key)
-    guard keys[slot] == PairTable.empty else { return }
-    keys[slot] = key
-    values[slot] = value
+    let key = PairTable.key(left, right)
+    let index = index(of: key)
+    guard slots[index].isEmpty else { return }
+    slots[index] = Slot(key: key, value: value)
     count += 1
-    if count * 2 > keys.count { grow() }
+    if count * 2 > slots.count { grow() }
   }
 
   private mutating func grow() {
-    let old = (keys, values)
-    keys = [UInt64](repeating: PairTable.empty, count: old.0.count * 2)
-    values = [Value](repeating: Value(rank: 0, result: 0), count: old.0.count * 2)
+    let old = slots
+    slots = [Slot](repeating: .empty, count: old.count * 2)
     shift -= 1
-    for (key, value) in zip(old.0, old.1) where key != PairTable.empty {
-      let slot = slot(of: key)
-      keys[slot] = key
-      values[slot] = value
-    }
+    for slot in old where !slot.isEmpty { slots[index(of: slot.key)] = slot }
   }
 
   /// The value of a pair, or nil. `UInt32.max` stands for no symbol and is in no pair.
   @inline(__always)
   func value(_ left: UInt32, _ right: UInt32) -> Value? {
-    let key = UInt64(left) << 32 | UInt64(right)
-    let slot = slot(of: key)
-    return keys[slot] == key && key != PairTable.empty ? values[slot] : nil
+    let slot = slots[index(of: PairTable.key(left, right))]
+    return slot.isEmpty ? nil : slot.value
   }
 }
