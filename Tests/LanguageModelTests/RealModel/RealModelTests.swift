@@ -17,22 +17,11 @@ final class RealModelTests: XCTestCase {
     #if DEBUG
       throw XCTSkip("runs in release builds")
     #else
-      let path = try modelPath()
+      let path = try RealModel.path()
       var options = LanguageModel.Options()
       change(&options)
       return try LanguageModel(path: path, options: options)
     #endif
-  }
-
-  private func modelPath() throws -> String {
-    let home = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "/tmp") + "/.cache"
-    let cache = environment["QUANTKERNELS_CACHE"] ?? home + "/quantkernels"
-    let path =
-      environment["QUANTKERNELS_MODEL"] ?? cache + "/SmolLM2-135M-Instruct.Q4_1.gguf"
-    guard FileManager.default.fileExists(atPath: path) else {
-      throw XCTSkip("no model at \(path); `make model` fetches it")
-    }
-    return path
   }
 
   private static let prose = """
@@ -95,7 +84,7 @@ final class RealModelTests: XCTestCase {
     try XCTSkipUnless(check == 0, "\(python) lacks numpy or gguf")
     let status = try run([
       python, root.appendingPathComponent("Benchmarks/reference_logits.py").path, "--model",
-      try modelPath(), "--tokens", ids.path, "--count", "\(tokens.count)", "-o", output.path,
+      try RealModel.path(), "--tokens", ids.path, "--count", "\(tokens.count)", "-o", output.path,
     ])
     XCTAssertEqual(status, 0)
     let data = try Data(contentsOf: output)

@@ -19,14 +19,11 @@ final class TokenizerGoldenTests: XCTestCase {
   }
 
   func testSmolLM2() throws {
-    guard let path = ProcessInfo.processInfo.environment["QUANTKERNELS_MODEL"] else {
-      throw XCTSkip("set QUANTKERNELS_MODEL to the path of SmolLM2-135M-Instruct.Q4_1.gguf")
-    }
-    let metadata = try GGUFFile(path: path).metadata
+    let metadata = try GGUFFile(path: RealModel.path()).metadata
     try XCTSkipUnless(
       metadata.string("tokenizer.ggml.pre") == "smollm"
         && metadata.stringBytes("tokenizer.ggml.tokens")?.count == 49152,
-      "the file at QUANTKERNELS_MODEL is not SmolLM2")
+      "the model is not SmolLM2")
     let fixture = try XCTUnwrap(TokenizerFixture("smollm2.txt"))
     let tokenizer = try Tokenizer(metadata: metadata)
     assertEqual(tokenizer, fixture.cases)
