@@ -71,6 +71,13 @@ template <int pending> __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// masked: (word & mask) | 0x6400 in each half: 1024 + v, or 1024 + 16 v for the upper nibble of a byte.
+template <uint32_t mask> __device__ __forceinline__ uint32_t masked(uint32_t word) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(word), "n"(mask), "n"(0x64006400));
+  return result;
+}
+
 // print_device: the line that every run starts with.
 inline cudaDeviceProp print_device(const char *program) {
   int count = 0;
