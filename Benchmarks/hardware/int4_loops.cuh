@@ -236,7 +236,7 @@ template <int rowTiles, int columnTiles, int slices> struct MarlinShape {
 template <int rowTiles, int columnTiles, int slices>
 __device__ __forceinline__ void marlin_body(const Problem &p) {
   using S = MarlinShape<rowTiles, columnTiles, slices>;
-  extern __shared__ __align__(128) unsigned char shared[];
+  DYNAMIC_SHARED(shared);
   const uint32_t base = shared_address(shared);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int nWarp = warp % columnTiles, kWarp = warp / columnTiles;

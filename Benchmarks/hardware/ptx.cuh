@@ -16,6 +16,9 @@
     }                                                                                                      \
   } while (0)
 
+// DYNAMIC_SHARED: the shared memory that a launch asks for.
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+
 // shared_address: the 32-bit address that shared-memory instructions take.
 __device__ __forceinline__ uint32_t shared_address(const void *pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
