@@ -29,7 +29,9 @@ let package = Package(
   ],
   targets: [
     // MARK: Public
-    .target(name: "DeviceModel", swiftSettings: swiftSettings + [.strictMemorySafety()]),
+    .target(
+      name: "DeviceModel", dependencies: ["CDeviceModel"],
+      swiftSettings: swiftSettings + [.strictMemorySafety()]),
     .target(
       name: "QuantKernels", dependencies: ["DeviceModel", "CQuantKernels"],
       swiftSettings: swiftSettings),
@@ -37,6 +39,7 @@ let package = Package(
 
     // MARK: Implementation
     .target(name: "CQuantKernels", cSettings: kernelSettings),
+    .target(name: "CDeviceModel", cSettings: kernelSettings),
     .executableTarget(
       name: "QuantKernelsTool",
       dependencies: [

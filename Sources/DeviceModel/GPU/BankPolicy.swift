@@ -1,0 +1,32 @@
+/// The rules of shared memory that are known, and as switches those that are not.
+///
+/// The default is the documented rule, called M1: 32 banks of 4 bytes, each serving one word a pass,
+/// lanes with the same word sharing it.
+public struct BankPolicy: Sendable, Hashable {
+  /// Compute capability 7.0–7.5 returns two lanes a slot when every active lane's address equals its
+  /// neighbor's (lane xor 1), or all of them that of lane xor 2: 8- and 16-byte loads then take
+  /// half the passes. Reported for Volta and Turing (NVIDIA developer forum 77228); not seen on
+  /// L1 hits of compute capability 8.0, 8.6 and 9.0, hence off.
+  public var pairMerge: Bool
+  /// Phases without an active lane take no pass. Assumed; never measured for 8 and 16 bytes.
+  public var skipEmptyPhases: Bool
+  /// Passes added to a 16-byte store whose lanes do not write one consecutive segment. Marlin's
+  /// source suspects such a cost; nothing documents it, hence 0. The base rule with a penalty is
+  /// called M2.
+  public var splitStorePenalty: Int
+
+  /// - Parameter splitStorePenalty: negative values count as 0.
+  public init(
+    pairMerge: Bool = false, skipEmptyPhases: Bool = true, splitStorePenalty: Int = 0
+  ) {
+    self.pairMerge = pairMerge
+    self.skipEmptyPhases = skipEmptyPhases
+    self.splitStorePenalty = max(0, min(splitStorePenalty, 1 << 20))
+  }
+
+  /// The documented rule.
+  public static let m1 = BankPolicy()
+  /// The documented rule, and twice the passes for a full warp's 16-byte store that is not
+  /// consecutive. The size of the penalty, the four passes of such a store, is assumed.
+  public static let m2 = BankPolicy(splitStorePenalty: 4)
+}
