@@ -237,6 +237,7 @@ def main(arguments):
                 print(json.dumps(line))
     elif arguments[:1] == ["record"] and len(arguments) >= 2:
         facts = dict(a.split("=", 1) for a in arguments[2:] if "=" in a and not a.startswith("cases="))
+        facts = {k: int(v) if k.endswith("Megahertz") and v.isdigit() else v for k, v in facts.items()}
         cases = load_cases([a.split("=", 1)[1] for a in arguments[2:] if a.startswith("cases=")])
         facts["recorded"] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         result = record([json.loads(l) for l in sys.stdin if l.startswith("{")], facts, cases)
