@@ -178,7 +178,7 @@ def test():
 
     cases = load_cases([])
     for q in experiments.QUESTIONS:  # the reference patterns cost by the base rule what the questions say
-        for name, passes in (q["low"], q["high"], q["control"]):
+        for name, passes in (q["low"], q["middle"], q["high"]):
             assert rule(next(c for c in cases if c["name"] == name)) == passes, (q["name"], name)
 
     def measured(extra, noise=0.0, per_pass=1.0):
@@ -191,11 +191,15 @@ def test():
     probe = "x-st128-two-rows-pitch-272"
     assert answer("m1-or-m2", measured({})) == "M1"
     assert answer("m1-or-m2", measured({}, per_pass=2.0)) == "M1"  # a data stage of 64 bytes a cycle
-    assert answer("m1-or-m2", measured({probe: 1})) == "M2"
-    assert answer("m1-or-m2", measured({probe: 4})) == "M2"
+    split = [c["name"] for c in cases if c["op"] == "st" and c["widthBytes"] == 16 and "one-segment" not in c["name"]]
+    for penalty in (1, 4):
+        m2 = measured({name: penalty for name in split})
+        assert answer("m1-or-m2", m2) == "M2" and answer("a-tile store at pitch 80", m2) == "M2 on top"
+        assert answer("m1-or-m2 (one segment, lanes permuted)", m2) == "M1"
     assert answer("m1-or-m2", measured({probe: 0.5})) == "unsettled"
     assert answer("m1-or-m2", measured({}, noise=0.3)) == "unsettled"
-    assert answer("m1-or-m2", measured({"x-st128-two-way": 1})) == "unsettled"  # control fails
+    slow = measured({"x-st128-one-segment": 2, probe: 2})  # both wait for six passes' worth of something else
+    assert answer("m1-or-m2", slow) == "unsettled"
     assert answer("m1-or-m2", {}) == "unsettled"
     assert answer("pair merge, 16 bytes", measured({})) == "no"
     assert answer("pair merge, 16 bytes", measured({"x-ld128-pairs-equal": -2})) == "yes"
