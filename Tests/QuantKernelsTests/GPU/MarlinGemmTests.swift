@@ -140,11 +140,13 @@ import Testing
   @Test(arguments: [
     Case(rows: 1, inputs: 512, multiprocessors: 3), Case(rows: 16, inputs: 512, multiprocessors: 8),
     Case(rows: 40, inputs: 256, groupSize: 256, multiprocessors: 3),
-    Case(rows: 64, outputs: 512, multiprocessors: 3), Case(rows: 70, multiprocessors: 3),
+    Case(rows: 64, outputs: 512, multiprocessors: 3), Case(rows: 81, multiprocessors: 3),
+    Case(rows: 17, inputs: 512, multiprocessors: 9),
   ])
   func checksFindNothingAndChangeNothing(_ test: Case) throws {
     let plain = try test.kernel()
     let counters = try WarpSimulator().run(plain)
+    #expect(counters.sharedMemory.conflicts == 0)
     let checked = try test.kernel()
     #expect(try WarpSimulator(checks: true).run(checked) == counters)
     #expect(checked.output == plain.output)

@@ -30,7 +30,7 @@ extension HalfGemm {
 
   private func fetch(_ step: Int, _ place: Place, _ warp: inout Warp) throws(DeviceError) {
     if step < place.steps.count {
-      let stage = Self.lanes(step % tile.stages * tile.stageBytes)
+      let stage = step % tile.stages * tile.stageBytes
       try copy(
         addresses.left, place.isLastRow, place.rowTile, from: input, step: step, stage, place,
         &warp, .leftCopy)
@@ -45,15 +45,15 @@ extension HalfGemm {
 
   private func copy(
     _ operand: HalfGemmAddresses.Operand, _ isLast: Bool, _ tileIndex: Int,
-    from buffer: GlobalBuffer, step: Int, _ stage: Lanes<UInt32>, _ place: Place,
+    from buffer: GlobalBuffer, step: Int, _ stage: Int, _ place: Place,
     _ warp: inout Warp, _ site: Site
   ) throws(DeviceError) {
-    let base = Self.lanes(
-      tileIndex * operand.tileStride + (place.steps.lowerBound + step) * operand.stepStride)
+    let base =
+      tileIndex * operand.tileStride + (place.steps.lowerBound + step) * operand.stepStride
     let masks = (isLast ? operand.last : operand.full).copyMasks[warp.index]
     for (round, move) in operand.copies[warp.index].enumerated() {
       try warp.copyAsync(
-        bytes: 16, from: buffer, at: move.from &+ base, toShared: move.to &+ stage,
+        bytes: 16, from: buffer, at: move.from.moved(by: base), toShared: move.to.moved(by: stage),
         mask: masks[round], site: site.rawValue)
     }
   }
@@ -61,15 +61,15 @@ extension HalfGemm {
   private func multiply(
     _ k16: Int, stage: Int, _ place: Place, _ warp: inout Warp, _ registers: inout Registers
   ) throws(DeviceError) {
-    let base = Self.lanes(stage * tile.stageBytes)
+    let base = stage * tile.stageBytes
     let left = place.isLastRow ? addresses.left.last : addresses.left.full
     for (index, rows) in left.matrices[warp.index][k16].enumerated() {
       registers.left[index] = try warp.loadMatrix(
-        .x4, at: rows &+ base, site: Site.leftMatrix.rawValue)
+        .x4, at: rows.moved(by: base), site: Site.leftMatrix.rawValue)
     }
     let right = place.isLastColumn ? addresses.right.last : addresses.right.full
     for (index, rows) in right.matrices[warp.index][k16].enumerated() {
-      let four = try warp.loadMatrix(.x4, at: rows &+ base, site: Site.rightMatrix.rawValue)
+      let four = try warp.loadMatrix(.x4, at: rows.moved(by: base), site: Site.rightMatrix.rawValue)
       registers.right[2 * index] = Registers2(four.r0, four.r1)
       registers.right[2 * index + 1] = Registers2(four.r2, four.r3)
     }
@@ -91,21 +91,19 @@ extension HalfGemm {
       for row in 0..<tile.warpRowBlocks {
         for column in 0..<columns {
           let sum = registers.sums[row * columns + column]
-          let base = Self.lanes(
-            row * addresses.stageBlockRow + column * addresses.stageBlockColumn)
+          let base = row * addresses.stageBlockRow + column * addresses.stageBlockColumn
           let stores = addresses.stageStores[warp.index]
           try warp.storeShared(
-            Half2.pack(low: sum.c0, high: sum.c1), at: stores[0] &+ base,
+            Half2.pack(low: sum.c0, high: sum.c1), at: stores[0].moved(by: base),
             site: Site.stage.rawValue)
           try warp.storeShared(
-            Half2.pack(low: sum.c2, high: sum.c3), at: stores[1] &+ base,
+            Half2.pack(low: sum.c2, high: sum.c3), at: stores[1].moved(by: base),
             site: Site.stage.rawValue)
         }
       }
       warp.count(.conversion, 4 * registers.sums.count)
     }
-    let base = Self.lanes(
-      (place.rowTile * tile.rows * outputs + place.columnTile * tile.columns) * 2)
+    let base = (place.rowTile * tile.rows * outputs + place.columnTile * tile.columns) * 2
     try block.eachWarp(barrier: false) { (warp, _) throws(DeviceError) in
       for (round, move) in addresses.results[warp.index].enumerated() {
         let mask = mask(
@@ -114,7 +112,7 @@ extension HalfGemm {
         let row: Registers4 = try warp.loadShared(
           at: move.from, mask: mask, site: Site.stageLoad.rawValue)
         try warp.storeGlobal(
-          row, to: product, at: move.to &+ base, mask: mask, site: Site.store.rawValue)
+          row, to: product, at: move.to.moved(by: base), mask: mask, site: Site.store.rawValue)
       }
     }
   }
@@ -138,7 +136,10 @@ extension HalfGemm {
     let start =
       (split * self.rows * outputs + place.rowTile * tile.rows * outputs
         + place.columnTile * tile.columns) * 4
-    return rows &* Self.lanes(outputs * 4) &+ columns &* Self.lanes(4) &+ Self.lanes(start)
+    let pitch = UInt32(truncatingIfNeeded: outputs * 4)
+    var offsets = rows.mapWords { $0 &* pitch }
+    for lane in 0..<32 { offsets[lane] &+= 4 &* columns[lane] }
+    return offsets.moved(by: start)
   }
 
   private func storeParts(_ place: Place, _ block: inout Block<Registers>) throws(DeviceError) {
@@ -148,10 +149,10 @@ extension HalfGemm {
         for column in 0..<columnBlocks {
           let sum = registers.sums[row * columnBlocks + column]
           for half in 0..<2 {
-            let rows = addresses.partRows[warp.index][half] &+ Self.lanes(16 * row)
-            let columns = addresses.partColumns[warp.index][half] &+ Self.lanes(8 * column)
+            let rows = addresses.partRows[warp.index][half].moved(by: 16 * row)
+            let columns = addresses.partColumns[warp.index][half].moved(by: 8 * column)
             let pair = Registers2(
-              Self.words(half == 0 ? sum.c0 : sum.c2), Self.words(half == 0 ? sum.c1 : sum.c3))
+              (half == 0 ? sum.c0 : sum.c2).asWords, (half == 0 ? sum.c1 : sum.c3).asWords)
             try warp.storeGlobal(
               pair, to: workspace,
               at: partOffset(rows, columns, split: place.split, place),
@@ -175,8 +176,8 @@ extension HalfGemm {
             from: workspace, at: partOffset(rows, columns, split: split, place), mask: mask,
             site: Site.partLoad.rawValue)
           for element in 0..<4 {
-            let value = Self.floats(part[element])
-            sum[element] = split == 0 ? value : sum[element] + value
+            let value = part[element].asFloats
+            sum[element] = split == 0 ? value : sum[element].plus(value)
           }
         }
         warp.count(.float, 4 * (splits - 1))
@@ -184,22 +185,10 @@ extension HalfGemm {
         let halves = Registers2(
           Half2.pack(low: sum[0], high: sum[1]), Half2.pack(low: sum[2], high: sum[3]))
         // float32 to binary16: half the bytes of the first split's part.
-        let offsets = partOffset(rows, columns, split: 0, place) &>> Self.lanes(1)
+        let offsets = partOffset(rows, columns, split: 0, place).mapWords { $0 &>> 1 }
         try warp.storeGlobal(
           halves, to: product, at: offsets, mask: mask, site: Site.store.rawValue)
       }
     }
-  }
-
-  static func lanes(_ value: Int) -> Lanes<UInt32> {
-    Lanes(repeating: UInt32(truncatingIfNeeded: value))
-  }
-
-  private static func words(_ values: Lanes<Float>) -> Lanes<UInt32> {
-    unsafeBitCast(values, to: Lanes<UInt32>.self)
-  }
-
-  private static func floats(_ words: Lanes<UInt32>) -> Lanes<Float> {
-    unsafeBitCast(words, to: Lanes<Float>.self)
   }
 }

@@ -85,7 +85,7 @@ struct HalfGemmAddresses: Sendable {
                   let row = warpRow(warp) + 16 * block + down
                   return base
                     + stage.byteOffset(
-                      row: row < count ? row : 0, column: 16 * k16 + 8 * along)
+                      row: MatrixRows.present(row, of: count), column: 16 * k16 + 8 * along)
                 }
               }
             }

@@ -170,7 +170,7 @@ struct MarlinAddresses: Sendable {
                 let row = block * 16 + lane % 16
                 let k16 = half * warpLayers + warp / warpColumns
                 return stage.byteOffset(
-                  row: row < count ? row : 0, column: 16 * k16 + lane / 16 * 8)
+                  row: MatrixRows.present(row, of: count), column: 16 * k16 + lane / 16 * 8)
               }
             }
           }

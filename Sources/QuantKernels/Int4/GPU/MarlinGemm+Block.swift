@@ -81,18 +81,19 @@ extension MarlinGemm {
   private func fetch(_ tile: Int, _ place: Place, _ warp: inout Warp) throws(DeviceError) {
     if tile < place.slice.tiles {
       let stage = tile % Self.stages
-      let from = Self.lanes(place.input + tile * addresses.inputTileStride)
-      let to = Self.lanes(stage * addresses.inputStageBytes)
+      let from = place.input + tile * addresses.inputTileStride
+      let to = stage * addresses.inputStageBytes
       for (round, copy) in addresses.inputCopies[warp.index].enumerated() {
         try warp.copyAsync(
-          bytes: 16, from: input, at: copy.from &+ from, toShared: copy.to &+ to,
+          bytes: 16, from: input, at: copy.from.moved(by: from), toShared: copy.to.moved(by: to),
           mask: place.panel.copyMasks[warp.index][round], site: Site.inputCopy.rawValue)
       }
-      let words = Self.lanes(place.weights + tile * addresses.weightTileStride)
-      let wordStage = Self.lanes(addresses.weightsBase + stage * addresses.weightStageBytes)
+      let words = place.weights + tile * addresses.weightTileStride
+      let wordStage = addresses.weightsBase + stage * addresses.weightStageBytes
       for copy in addresses.weightCopies[warp.index] {
         try warp.copyAsync(
-          bytes: 16, from: weights, at: copy.from &+ words, toShared: copy.to &+ wordStage,
+          bytes: 16, from: weights, at: copy.from.moved(by: words),
+          toShared: copy.to.moved(by: wordStage),
           site: Site.weightCopy.rawValue)
       }
       // Two 64-bit pointers step on.
@@ -108,10 +109,10 @@ extension MarlinGemm {
   private func copyScales(
     from offset: Int, stage: Int, _ warp: inout Warp
   ) throws(DeviceError) {
-    let to = Self.lanes(addresses.scalesBase + stage * addresses.scaleStageBytes)
+    let to = addresses.scalesBase + stage * addresses.scaleStageBytes
     try warp.copyAsync(
-      bytes: 16, from: scales, at: addresses.scaleCopy.from &+ Self.lanes(offset),
-      toShared: addresses.scaleCopy.to &+ to, mask: addresses.scaleMask,
+      bytes: 16, from: scales, at: addresses.scaleCopy.from.moved(by: offset),
+      toShared: addresses.scaleCopy.to.moved(by: to), mask: addresses.scaleMask,
       site: Site.scaleCopy.rawValue)
   }
 
@@ -121,21 +122,21 @@ extension MarlinGemm {
     let stage = tile % Self.stages
     if isGrouped {
       let from = stage / tilesPerGroup * tilesPerGroup
-      let base = Self.lanes(addresses.scalesBase + from * addresses.scaleStageBytes)
+      let base = addresses.scalesBase + from * addresses.scaleStageBytes
       let loaded = try warp.loadShared(
-        Registers4.self, at: addresses.scaleReads[warp.index][0] &+ base,
+        Registers4.self, at: addresses.scaleReads[warp.index][0].moved(by: base),
         site: Site.scaleLoad.rawValue)
       if half == 0 { registers.scales.0 = loaded } else { registers.scales.1 = loaded }
     }
-    let base = Self.lanes(stage * addresses.inputStageBytes)
+    let base = stage * addresses.inputStageBytes
     let blocks = tile16Rows
     for (index, rows) in place.panel.matrices[warp.index][half].enumerated() {
       registers.inputs[half * blocks + index] = try warp.loadMatrix(
-        .x4, at: rows &+ base, site: Site.inputMatrix.rawValue)
+        .x4, at: rows.moved(by: base), site: Site.inputMatrix.rawValue)
     }
-    let words = Self.lanes(addresses.weightsBase + stage * addresses.weightStageBytes)
+    let words = addresses.weightsBase + stage * addresses.weightStageBytes
     let loaded = try warp.loadShared(
-      Registers4.self, at: addresses.weightCopies[warp.index][half].to &+ words,
+      Registers4.self, at: addresses.weightCopies[warp.index][half].to.moved(by: words),
       site: Site.weightLoad.rawValue)
     if half == 0 { registers.words.0 = loaded } else { registers.words.1 = loaded }
   }
@@ -149,12 +150,12 @@ extension MarlinGemm {
     let scales = half == 0 ? registers.scales.0 : registers.scales.1
     let blocks = tile16Rows
     for pair in 0..<4 {
-      var even = Self.dequantize(words[pair])
-      var odd = Self.dequantize(words[pair] &>> Self.eight)
+      var even = Self.dequantize(words[pair], from: 0)
+      var odd = Self.dequantize(words[pair], from: 8)
       if isGrouped {
         let both = scales[pair]
-        Self.scale(&even, by: both & Self.lowHalf | both &<< Self.sixteen)
-        Self.scale(&odd, by: both &>> Self.sixteen | both & ~Self.lowHalf)
+        Self.scale(&even, by: both.mapWords { $0 & 0xFFFF | $0 &<< 16 })
+        Self.scale(&odd, by: both.mapWords { $0 &>> 16 | $0 & 0xFFFF_0000 })
       }
       for block in 0..<blocks {
         let sum = 8 * block + 2 * pair
@@ -170,11 +171,12 @@ extension MarlinGemm {
     warp.count(.half2, 4 * (4 + (isGrouped ? 4 : 0)))
   }
 
-  /// A word's nibbles 0 and 4, 1 and 5 as pairs of halves q − 8, exactly: 1024 + q − 1032, and
-  /// (1024 + 16q)/16 − 72.
-  private static func dequantize(_ word: Lanes<UInt32>) -> Registers2 {
-    let low = word & lowNibbles | magic
-    let high = word & highNibbles | magic
+  /// A word's nibbles 0 and 4, 1 and 5, counted from bit `first`, as pairs of halves q − 8, exactly:
+  /// 1024 + q − 1032, and (1024 + 16q)/16 − 72.
+  private static func dequantize(_ word: Lanes<UInt32>, from first: UInt32) -> Registers2 {
+    // 0x6400 is the binary16 1024.
+    let low = word.mapWords { $0 &>> first & 0x000F_000F | 0x6400_6400 }
+    let high = word.mapWords { $0 &>> first & 0x00F0_00F0 | 0x6400_6400 }
     return Registers2(Half2.subtract(low, bias), Half2.fma(high, sixteenth, lessBias))
   }
 
@@ -183,18 +185,7 @@ extension MarlinGemm {
     fragment.r1 = Half2.multiply(fragment.r1, pairs)
   }
 
-  static func lanes(_ value: Int) -> Lanes<UInt32> {
-    Lanes(repeating: UInt32(truncatingIfNeeded: value))
-  }
-
-  private static let eight = Lanes<UInt32>(repeating: 8)
-  private static let sixteen = Lanes<UInt32>(repeating: 16)
-  private static let lowHalf = Lanes<UInt32>(repeating: 0xFFFF)
-  private static let lowNibbles = Lanes<UInt32>(repeating: 0x000F_000F)
-  private static let highNibbles = Lanes<UInt32>(repeating: 0x00F0_00F0)
-  /// 1024 in both halves.
-  private static let magic = Lanes<UInt32>(repeating: 0x6400_6400)
-  /// 1032.
+  /// 1032 in both halves.
   private static let bias = Lanes<UInt32>(repeating: 0x6408_6408)
   /// 1/16.
   private static let sixteenth = Lanes<UInt32>(repeating: 0x2C00_2C00)
@@ -214,14 +205,14 @@ extension MarlinGemm {
 
   private func loadResultScales(_ block: inout Block<Registers>) throws(DeviceError) {
     try block.eachWarp { (warp, _) throws(DeviceError) in warp.waitForCopies() }
-    let base = Self.lanes(addresses.scalesBase)
+    let base = addresses.scalesBase
     try block.eachWarp(0..<tile.columns / 64, barrier: false) {
       (warp, registers) throws(DeviceError) in
       let reads = addresses.scaleReads[warp.index]
       registers.scales.0 = try warp.loadShared(
-        at: reads[0] &+ base, site: Site.scaleLoad.rawValue)
+        at: reads[0].moved(by: base), site: Site.scaleLoad.rawValue)
       registers.scales.1 = try warp.loadShared(
-        at: reads[1] &+ base, site: Site.scaleLoad.rawValue)
+        at: reads[1].moved(by: base), site: Site.scaleLoad.rawValue)
     }
   }
 }

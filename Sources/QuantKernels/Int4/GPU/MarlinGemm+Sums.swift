@@ -19,8 +19,9 @@ extension MarlinGemm {
                 at: slot(layer, index, warp.index), site: Site.sumLoad.rawValue)
               let other: Registers4 = try warp.loadShared(at: write, site: Site.sumLoad.rawValue)
               for element in 0..<4 {
-                let part = Self.floats(own[element]) + Self.floats(other[element])
-                registers.sums[8 * rows + index][element] += part
+                let part = own[element].asFloats.plus(other[element].asFloats)
+                registers.sums[8 * rows + index][element] =
+                  registers.sums[8 * rows + index][element].plus(part)
               }
               warp.count(.float, 8)
             }
@@ -36,7 +37,8 @@ extension MarlinGemm {
           let part: Registers4 = try warp.loadShared(
             at: slot(0, index, warp.index), site: Site.sumLoad.rawValue)
           for element in 0..<4 {
-            registers.sums[8 * rows + index][element] += Self.floats(part[element])
+            registers.sums[8 * rows + index][element] =
+              registers.sums[8 * rows + index][element].plus(part[element].asFloats)
           }
         }
         warp.count(.float, 32)
@@ -45,20 +47,20 @@ extension MarlinGemm {
   }
 
   private func slot(_ layer: Int, _ index: Int, _ warp: Int) -> Lanes<UInt32> {
-    addresses.sumPlaces[warp]
-      &+ Self.lanes(layer * addresses.sumSlotBytes + index * addresses.sumStepBytes)
+    addresses.sumPlaces[warp].moved(
+      by: layer * addresses.sumSlotBytes + index * addresses.sumStepBytes)
   }
 
   /// Adds the block's part to what earlier turns left in C, and unless it is the last, leaves the
   /// sum there, in binary16 and in the order of the accumulators.
   func sumInMemory(_ place: Place, _ block: inout Block<Registers>) throws(DeviceError) {
-    let lock = Self.lanes(place.slice.column * 4)
+    let lock = Lanes<UInt32>(repeating: UInt32(truncatingIfNeeded: place.slice.column * 4))
     let thread = LaneMask(rawValue: 1)
     try block.eachWarp(0..<1) { (warp, _) throws(DeviceError) in
       let _: Lanes<UInt32> = try warp.loadGlobal(
         from: locks, at: lock, mask: thread, site: Site.lockLoad.rawValue)
     }
-    let base = Self.lanes(place.output)
+    let base = place.output
     let isFirst = place.slice.turn == 0
     try block.eachWarp(0..<tile.columns / 64) { (warp, registers) throws(DeviceError) in
       let copies = addresses.reduceCopies[warp.index]
@@ -66,7 +68,7 @@ extension MarlinGemm {
       if !isFirst {
         for (round, copy) in copies.enumerated() {
           try warp.copyAsync(
-            bytes: 16, from: product, at: copy.from &+ base, toShared: copy.to,
+            bytes: 16, from: product, at: copy.from.moved(by: base), toShared: copy.to,
             mask: masks[round], site: Site.reduceCopy.rawValue)
         }
         warp.commitCopies()
@@ -80,8 +82,9 @@ extension MarlinGemm {
             at: copy.to, mask: masks[round], site: Site.reduceLoad.rawValue)
           for pair in 0..<4 {
             let (low, high) = Half2.unpack(before[pair])
-            registers.sums[sum + 2 * pair][element] += low
-            registers.sums[sum + 2 * pair + 1][element] += high
+            for (index, part) in [(sum + 2 * pair, low), (sum + 2 * pair + 1, high)] {
+              registers.sums[index][element] = registers.sums[index][element].plus(part)
+            }
           }
           warp.count(.conversion, 8)
           warp.count(.float, 8)
@@ -95,7 +98,7 @@ extension MarlinGemm {
           }
           warp.count(.conversion, 8)
           try warp.storeGlobal(
-            halves, to: product, at: copy.from &+ base, mask: masks[round],
+            halves, to: product, at: copy.from.moved(by: base), mask: masks[round],
             site: Site.reduceStore.rawValue)
         }
       }
@@ -104,7 +107,8 @@ extension MarlinGemm {
       // The last turn resets the lock for the next launch.
       let turn = place.slice.isLast ? 0 : place.slice.turn + 1
       try warp.storeGlobal(
-        Self.lanes(turn), to: locks, at: lock, mask: thread, site: Site.lockStore.rawValue)
+        Lanes(repeating: UInt32(turn)), to: locks, at: lock, mask: thread,
+        site: Site.lockStore.rawValue)
     }
   }
 
@@ -112,7 +116,7 @@ extension MarlinGemm {
   func writeResult(_ place: Place, _ block: inout Block<Registers>) throws(DeviceError) {
     try block.eachWarp(0..<tile.columns / 64) { (warp, registers) throws(DeviceError) in
       for rows in 0..<tile16Rows {
-        let down = Self.lanes(rows * addresses.resultBlockStride)
+        let down = rows * addresses.resultBlockStride
         for index in 0..<8 {
           let sum = registers.sums[8 * rows + index]
           var halves = Registers2(
@@ -124,22 +128,23 @@ extension MarlinGemm {
           }
           let stores = addresses.resultStores[warp.index]
           try warp.storeShared(
-            halves.r0, at: stores[2 * index] &+ down, site: Site.resultStage.rawValue)
+            halves.r0, at: stores[2 * index].moved(by: down), site: Site.resultStage.rawValue)
           try warp.storeShared(
-            halves.r1, at: stores[2 * index + 1] &+ down, site: Site.resultStage.rawValue)
+            halves.r1, at: stores[2 * index + 1].moved(by: down), site: Site.resultStage.rawValue)
         }
       }
       warp.count(.conversion, 32 * tile16Rows)
       if !isGrouped { warp.count(.half2, 16 * tile16Rows) }
     }
-    let base = Self.lanes(place.output)
+    let base = place.output
     try block.eachWarp { (warp, _) throws(DeviceError) in
       for (round, copy) in addresses.resultCopies[warp.index].enumerated() {
         let mask = place.panel.resultMasks[warp.index][round]
         let row: Registers4 = try warp.loadShared(
           at: copy.from, mask: mask, site: Site.resultLoad.rawValue)
         try warp.storeGlobal(
-          row, to: product, at: copy.to &+ base, mask: mask, site: Site.resultStore.rawValue)
+          row, to: product, at: copy.to.moved(by: base), mask: mask, site: Site.resultStore.rawValue
+        )
       }
     }
   }
@@ -147,9 +152,5 @@ extension MarlinGemm {
   /// The same bits: four floats a lane and four words a lane lie alike.
   private static func words(_ sum: FloatAccumulator) -> Registers4 {
     unsafeBitCast(sum, to: Registers4.self)
-  }
-
-  private static func floats(_ word: Lanes<UInt32>) -> Lanes<Float> {
-    unsafeBitCast(word, to: Lanes<Float>.self)
   }
 }

@@ -159,16 +159,19 @@ public struct W2A8Gemv: WarpKernel {
   public func run(_ block: inout Block<Registers>, pass: Int) throws(DeviceError) {
     let number = block.index
     try block.eachWarp(barrier: false) { (warp, registers) throws(DeviceError) in
-      let words = wordOffsets[warp.index] &+ Self.lanes(number * blockStride)
+      let words = wordOffsets[warp.index].moved(by: number * blockStride)
       for step in 0..<inputs / 128 {
         let activations: Registers4 = try warp.loadGlobal(
-          from: input, at: inputOffsets &+ Self.lanes(step * 128), site: 0)
+          from: input, at: inputOffsets.moved(by: step * 128), site: 0)
         let word: Lanes<UInt32> = try warp.loadGlobal(
-          from: weights, at: words &+ Self.lanes(step * stepStride), site: 1)
+          from: weights, at: words.moved(by: step * stepStride), site: 1)
         for four in 0..<4 {
-          let codes = word &>> Self.lanes(2 * four) & Self.codeMask
-          registers.sums = Half2.dp4a(
-            activations[four], Self.subtractTwo(codes), registers.sums)
+          let shift = UInt32(2 * four)
+          // Each byte less 2: the top bit keeps the borrow inside the byte and is turned back.
+          let weights = word.mapWords {
+            (($0 &>> shift & 0x0303_0303 | 0x8080_8080) &- 0x0202_0202) ^ 0x8080_8080
+          }
+          registers.sums = Half2.dp4a(activations[four], weights, registers.sums)
         }
       }
       // Four times: a shift but for the first, a lop3, and the byte-wise subtraction, which has no
@@ -194,7 +197,7 @@ public struct W2A8Gemv: WarpKernel {
     switch result {
     case .sums:
       try warp.storeGlobal(
-        Self.bits(sums), bytes: 4, to: product, at: places &* Self.lanes(4), mask: holders,
+        Self.bits(sums), bytes: 4, to: product, at: places.mapWords { $0 &* 4 }, mask: holders,
         site: 2)
     case .brainFloats(let activation, let scales):
       let run = outputs / scales.count
@@ -208,28 +211,15 @@ public struct W2A8Gemv: WarpKernel {
       warp.count(.special, 1)
       warp.count(.float, 2)
       try warp.storeGlobal(
-        values, bytes: 2, to: product, at: places &* Self.lanes(2), mask: holders, site: 2)
+        values, bytes: 2, to: product, at: places.mapWords { $0 &* 2 }, mask: holders, site: 2)
     }
   }
 
-  /// Each byte less 2. The top bit keeps the borrow inside the byte and is turned back.
-  private static func subtractTwo(_ codes: Lanes<UInt32>) -> Lanes<UInt32> {
-    ((codes | topBits) &- twos) ^ topBits
-  }
-
-  private static let codeMask = Lanes<UInt32>(repeating: 0x0303_0303)
-  private static let twos = Lanes<UInt32>(repeating: 0x0202_0202)
-  private static let topBits = Lanes<UInt32>(repeating: 0x8080_8080)
-
-  private static func lanes(_ value: Int) -> Lanes<UInt32> {
-    Lanes(repeating: UInt32(truncatingIfNeeded: value))
-  }
-
   private static func bits(_ values: Lanes<Int32>) -> Lanes<UInt32> {
-    Lanes<UInt32>(truncatingIfNeeded: values)
+    unsafeBitCast(values, to: Lanes<UInt32>.self)
   }
 
   private static func integers(_ values: Lanes<UInt32>) -> Lanes<Int32> {
-    Lanes<Int32>(truncatingIfNeeded: values)
+    unsafeBitCast(values, to: Lanes<Int32>.self)
   }
 }
