@@ -43,7 +43,7 @@ let package = Package(
     .executableTarget(
       name: "QuantKernelsTool",
       dependencies: [
-        "LanguageModel", "QuantKernels",
+        "LanguageModel", "QuantKernels", "DeviceModel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),

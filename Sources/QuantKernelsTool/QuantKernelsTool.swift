@@ -20,7 +20,7 @@ struct QuantKernelsTool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
+      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self, Simulate.self,
       Synthesize.self,
     ])
 

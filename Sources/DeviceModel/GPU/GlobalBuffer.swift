@@ -1,5 +1,3 @@
-import Synchronization
-
 /// A run of a simulated device's global memory with real contents.
 ///
 /// Addresses inside it count from its start, which stands on a 256-byte boundary as every allocation
@@ -12,15 +10,6 @@ public final class GlobalBuffer: @unchecked Sendable {
   /// Its size.
   public let byteCount: Int
   let bytes: UnsafeMutablePointer<UInt8>
-  /// Who touched each byte, while a launch runs with checks.
-  private let owners = Mutex<Owners?>(nil)
-
-  private struct Owners {
-    /// Block that wrote the byte, plus 1.
-    var writers: [Int32]
-    /// Block that read it, plus 1; −1 for more than one.
-    var readers: [Int32]
-  }
 
   /// A buffer of zero bytes.
   ///
@@ -57,58 +46,6 @@ public final class GlobalBuffer: @unchecked Sendable {
     let raw = unsafe UnsafeRawPointer(bytes)
     return (0..<count).map {
       unsafe raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Value>.stride, as: type)
-    }
-  }
-
-  // MARK: Checks
-
-  func beginChecks() {
-    owners.withLock {
-      $0 = Owners(
-        writers: Array(repeating: 0, count: byteCount),
-        readers: Array(repeating: 0, count: byteCount))
-    }
-  }
-
-  func endChecks() { owners.withLock { $0 = nil } }
-
-  /// Notes an access of `block`; the first lane that touches a byte of another block, at least one of
-  /// them writing.
-  func conflict(
-    block: Int, addresses: Lanes<UInt32>, mask: LaneMask, width: Int, isStore: Bool
-  ) -> (lane: Int, address: Int, block: Int)? {
-    let me = Int32(truncatingIfNeeded: block + 1)
-    return owners.withLock { owners in
-      guard owners != nil else { return nil }
-      for lane in 0..<32 where mask[lane] {
-        for byte in Int(addresses[lane])..<Int(addresses[lane]) + width {
-          let writer = owners!.writers[byte]
-          if writer != 0, writer != me { return (lane, byte, Int(writer) - 1) }
-          let reader = owners!.readers[byte]
-          if isStore {
-            if reader != 0, reader != me { return (lane, byte, Int(reader) - 1) }
-            owners!.writers[byte] = me
-          } else if reader != me {
-            owners!.readers[byte] = reader == 0 ? me : -1
-          }
-        }
-      }
-      return nil
-    }
-  }
-
-  /// Bytes of the sectors that any block read or wrote under checks.
-  func touchedSectorBytes() -> (read: Int, written: Int) {
-    owners.withLock { owners in
-      guard let owners else { return (0, 0) }
-      var read = 0
-      var written = 0
-      for start in stride(from: 0, to: byteCount, by: 32) {
-        let end = min(start + 32, byteCount)
-        if owners.readers[start..<end].contains(where: { $0 != 0 }) { read += 32 }
-        if owners.writers[start..<end].contains(where: { $0 != 0 }) { written += 32 }
-      }
-      return (read, written)
     }
   }
 }

@@ -217,8 +217,8 @@ extension Warp {
     isStore: Bool, _ site: Int
   ) throws(DeviceError) {
     guard
-      let found = buffer.conflict(
-        block: block, addresses: offsets, mask: mask, width: width, isStore: isStore)
+      let found = globalChecks?.conflict(
+        buffer, block: block, addresses: offsets, mask: mask, width: width, isStore: isStore)
     else { return }
     throw DeviceError(
       .race, place(site),

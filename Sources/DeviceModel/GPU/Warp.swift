@@ -13,8 +13,9 @@ public struct Warp {
   /// The policy that prices shared accesses.
   public let policy: BankPolicy
   /// Whether races, uninitialized reads and early reads of copies are looked for.
-  public let isChecked: Bool
+  public var isChecked: Bool { globalChecks != nil }
 
+  var globalChecks: GlobalChecks?
   let shared: SharedMemory
   let tally: Tally
   let siteNames: [String]
@@ -24,11 +25,12 @@ public struct Warp {
   var epoch = 0
 
   init(
-    policy: BankPolicy, isChecked: Bool, shared: SharedMemory, tally: Tally, kernelName: String,
+    policy: BankPolicy, checks: GlobalChecks?, shared: SharedMemory, tally: Tally,
+    kernelName: String,
     siteNames: [String]
   ) {
     self.policy = policy
-    self.isChecked = isChecked
+    globalChecks = checks
     self.shared = shared
     self.tally = tally
     self.kernelName = kernelName

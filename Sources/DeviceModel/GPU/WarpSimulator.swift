@@ -67,10 +67,11 @@ public struct WarpSimulator: Sendable {
     registers kept: KeptRegisters<Kernel.Registers>
   ) throws(DeviceError) -> Counters {
     let shared = PassState(sites: kernel.sites)
+    let globalChecks = checks ? GlobalChecks() : nil
     let workers = min(threads, classes.count)
     let next = Atomic<Int>(0)
     func work() {
-      let worker = Worker(kernel, policy: policy, checks: checks)
+      let worker = Worker(kernel, policy: policy, checks: globalChecks)
       // Blocks of one multiplicity are counted together.
       var counted: [Int: Counters] = [:]
       while true {
@@ -172,11 +173,11 @@ private final class Worker<Kernel: WarpKernel> {
   private var block: Block<Kernel.Registers>
   private var barriers = 0
 
-  init(_ kernel: Kernel, policy: BankPolicy, checks: Bool) {
+  init(_ kernel: Kernel, policy: BankPolicy, checks: GlobalChecks?) {
     tally = Tally(sites: kernel.sites.count)
     let warp = Warp(
-      policy: policy, isChecked: checks,
-      shared: SharedMemory(byteCount: kernel.sharedBytesPerBlock, checks: checks),
+      policy: policy, checks: checks,
+      shared: SharedMemory(byteCount: kernel.sharedBytesPerBlock, checks: checks != nil),
       tally: tally, kernelName: kernel.name, siteNames: kernel.sites)
     block = Block(warp: warp, warps: kernel.warpsPerBlock)
   }

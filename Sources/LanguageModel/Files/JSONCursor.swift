@@ -211,6 +211,30 @@ package struct JSONCursor {
     return value
   }
 
+  /// `true` or `false`.
+  package mutating func bool() throws(QuantError) -> Bool {
+    if peek() == UInt8(ascii: "t") {
+      try skipWord("true")
+      return true
+    }
+    guard current == UInt8(ascii: "f") else { throw error("true or false is expected") }
+    try skipWord("false")
+    return false
+  }
+
+  /// A number of any kind as a whole one, or nil where it is negative, has a fraction or is past
+  /// 2⁶³ − 1, and for any value that is no number.
+  package mutating func sizeOrNil() throws(QuantError) -> Int? {
+    _ = peek()
+    var ahead = self
+    if let size = try? ahead.size() {
+      self = ahead
+      return size
+    }
+    try skipValue()
+    return nil
+  }
+
   /// Consumes a value of any kind and checks its syntax (not the UTF-8 of its strings, nor whether keys
   /// repeat).
   package mutating func skipValue() throws(QuantError) { try skipValue(depth: 0) }
