@@ -174,7 +174,12 @@ void cdm_scatter(const uint32_t *registers, uint8_t *memory, const uint32_t *add
 
 void cdm_copy(uint8_t *to, const uint32_t *to_addresses, const uint8_t *from, const uint32_t *from_addresses,
               uint32_t mask, unsigned width) {
-  CDM_MOVES(CDM_LANES, { memcpy(to + to_addresses[lane], from + from_addresses[lane], width); })
+  // A width that the compiler knows is a move of registers and not a call for each lane.
+  switch (width) {
+  case 16: CDM_MOVES(CDM_LANES, { memcpy(to + to_addresses[lane], from + from_addresses[lane], 16); }) break;
+  case 8: CDM_MOVES(CDM_LANES, { memcpy(to + to_addresses[lane], from + from_addresses[lane], 8); }) break;
+  default: CDM_MOVES(CDM_LANES, { memcpy(to + to_addresses[lane], from + from_addresses[lane], 4); }) break;
+  }
 }
 
 void cdm_ldmatrix(uint32_t *registers, const uint8_t *memory, const uint32_t *addresses, int matrices,

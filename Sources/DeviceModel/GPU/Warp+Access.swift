@@ -156,7 +156,8 @@ extension Warp {
   }
 
   func requireFaultless(
-    _ addresses: Lanes<UInt32>, _ mask: LaneMask, _ width: Int, _ limit: Int, _ memory: String,
+    _ addresses: Lanes<UInt32>, _ mask: LaneMask, _ width: Int, _ limit: Int,
+    _ memory: @autoclosure () -> String,
     _ site: Int
   ) throws(DeviceError) {
     let lane = unsafe withUnsafeBytes(of: addresses) {
@@ -165,7 +166,7 @@ extension Warp {
         UInt64(limit))
     }
     guard lane >= 0 else { return }
-    throw fault(Int(lane), Int(addresses[Int(lane)]), width, limit, memory, site)
+    throw fault(Int(lane), Int(addresses[Int(lane)]), width, limit, memory(), site)
   }
 
   private func fault(

@@ -72,12 +72,22 @@ public struct WarpSimulator: Sendable {
     let next = Atomic<Int>(0)
     func work() {
       let worker = Worker(kernel, policy: policy, checks: globalChecks)
-      // Blocks of one multiplicity are counted together.
+      // Blocks of one multiplicity are counted together. Most runs have only one, so counters are
+      // taken where it changes.
       var counted: [Int: Counters] = [:]
+      var multiplicity = 1
+      func take() {
+        counted[multiplicity, default: Counters(sites: kernel.sites)]
+          .add(worker.takeCounters(kernel))
+      }
       while true {
         let at = next.add(1, ordering: .relaxed).oldValue
         guard at < classes.count, !shared.hasFailed else { break }
         let block = classes[at].representative
+        if classes[at].count != multiplicity {
+          take()
+          multiplicity = classes[at].count
+        }
         do throws(DeviceError) {
           if isCancelled() {
             throw DeviceError(.cancelled, kernel.name, "cancelled", remedy: "run it again")
@@ -89,11 +99,9 @@ public struct WarpSimulator: Sendable {
           shared.fail(block, error)
           break
         }
-        let count = classes[at].count
-        if count == 1 { continue }
-        counted[count, default: Counters(sites: kernel.sites)].add(worker.takeCounters(kernel))
       }
-      var sum = worker.takeCounters(kernel)
+      take()
+      var sum = Counters(sites: kernel.sites)
       for (count, counters) in counted { sum.add(counters, times: count) }
       shared.add(sum)
     }
