@@ -84,7 +84,10 @@ struct GGUFCheckpoint: Checkpoint {
     let isQuery = tensor.name.contains(".attn_q.")
     guard isQuery || tensor.name.contains(".attn_k.") else { return nil }
     let rows = tensor.dimensions.count == 1 ? tensor.columns : tensor.rows
-    guard let heads = isQuery ? heads : keyValueHeads, heads > 0, rows % (2 * heads) == 0 else {
+    // Compared first: what a file states may be too large to double.
+    guard let heads = isQuery ? heads : keyValueHeads, heads > 0, heads <= rows,
+      rows % (2 * heads) == 0
+    else {
       throw QuantError(
         .invalidData, "\(file.path): tensor \(tensor.name)",
         "\(rows) rows do not divide into heads of pairs",

@@ -5,6 +5,9 @@ extension ModelConverter {
   func requantize(
     _ file: GGUFFile, to type: GGMLType, path: String, _ work: Work
   ) throws(QuantError) -> Summary {
+    // Rows of one part for each worker, as floats and as blocks.
+    let widest = file.tensors.map(\.columns).max() ?? 0
+    try checkMemory([[8, 4, pool.threads, widest]])
     var writer = GGUFWriter()
     writer.copyMetadata(from: file.metadata)
     try writer.set("general.file_type", .uint32(Self.fileType(type)))

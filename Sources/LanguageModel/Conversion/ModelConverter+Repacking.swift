@@ -10,9 +10,12 @@ extension ModelConverter {
         .invalidArgument, source, "is int4 already, and a repack keeps its groups and codes",
         remedy: "leave --group, --symmetric and --embeddings out")
     }
-    let declared = model.files.lazy.compactMap { $0.metadata["checkpoint_format"] }.first
+    let declared = try QuantizationConfiguration(of: model).checkpointFormat
     let weights = model.tensors.filter { Int4Layers.isWeight($0.name) }
     let layers = Set(weights.map { Int4Layers.layer(ofWeight: $0.name) })
+    // Eight codes a word: one a byte, and packed; of one layer at a time a few copies.
+    let words = weights.map { $0.byteCount / 4 }
+    try checkMemory(words.map { [16, $0] } + [[32, words.max() ?? 0]])
     var packed: [(layer: String, matrix: Int4Matrix)] = []
     var summary = Summary()
     for (index, weight) in weights.enumerated() {
