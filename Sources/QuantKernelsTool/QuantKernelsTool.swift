@@ -25,11 +25,13 @@ struct QuantKernelsTool: ParsableCommand {
     ])
 
   static func main() {
+    Console.reserveStandardStreams()
     Interruption.install()
     do {
       var command = try parseAsRoot()
       try command.run()
       Console.flush()
+      try Console.checkOutput()
     } catch {
       exitTool(ExitStatus.report(error))
     }
@@ -40,5 +42,11 @@ struct QuantKernelsTool: ParsableCommand {
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure this machine, a model, or one matrix product.",
+    discussion: """
+      EXAMPLES
+        quantkernels bench machine
+        quantkernels bench model --model model.gguf -p 512 -n 128
+        quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
+      """,
     subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self])
 }

@@ -42,7 +42,12 @@ enum ExitStatus: Int32 {
       Console.write(QuantKernelsTool.fullMessage(for: error))
       Console.write("\n")
       Console.flush()
-      return .success
+      do {
+        try Console.checkOutput()
+        return .success
+      } catch {
+        return report(error)
+      }
     }
     if QuantKernelsTool.exitCode(for: error) == .validationFailure {
       let help = oneLine(helpCommand(for: error))
@@ -66,8 +71,9 @@ enum ExitStatus: Int32 {
     return "quantkernels --help"
   }
 
+  /// Names from files and paths may hold anything; a terminal must not obey them.
   private static func oneLine(_ text: String) -> String {
-    text.split(whereSeparator: \.isNewline).joined(separator: " ")
+    printable(text.split(whereSeparator: \.isNewline).joined(separator: " "))
   }
 }
 
