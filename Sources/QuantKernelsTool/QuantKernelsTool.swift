@@ -1,7 +1,8 @@
 import ArgumentParser
 import QuantKernels
 
-/// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable: scripts rely on them.
+/// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable:
+/// scripts rely on them.
 @main
 struct QuantKernelsTool: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -14,7 +14,8 @@ final class ExitCodeTests: XCTestCase {
 
   override class func tearDown() { shared = nil }
 
-  /// The tool must exit so, print nothing on standard output and one line that begins with "error: ".
+  /// The tool must exit so, print nothing on standard output and one line that begins with "error:
+  /// ".
   private func expect(
     _ status: Int32, _ arguments: [String], mentions: String = "", file: StaticString = #filePath,
     line: UInt = #line
@@ -129,7 +130,8 @@ final class ExitCodeTests: XCTestCase {
     let tokenize = ["tokenize", "--model", model]
     try expect(tokenize, "<&-", "input")
     try expect(tokenize, "</", "input")
-    // A file of ours must not get the number of a closed stream, and then what belongs on that stream.
+    // A file of ours must not get the number of a closed stream, and then what belongs on that
+    // stream.
     let copy = ["convert", model, "--to", "q8_0", "-o", fixture.path("closed.gguf")]
     XCTAssertEqual(try ToolRun(copy, redirection: "<&- >&- 2>&-").status, 66)
     XCTAssertEqual(try ToolRun(["inspect", fixture.path("closed.gguf")]).status, 0)

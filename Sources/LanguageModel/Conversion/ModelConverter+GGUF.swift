@@ -47,8 +47,8 @@ extension ModelConverter {
     return summary
   }
 
-  /// Matrices are converted: two dimensions or more, with more than one row. Norms, biases, scales and frequency
-  /// divisors have one.
+  /// Matrices are converted: two dimensions or more, with more than one row. Norms, biases, scales
+  /// and frequency divisors have one.
   static func isMatrix(_ tensor: GGUFTensor) -> Bool {
     tensor.rows > 1 && tensor.dimensions.count >= 2
   }

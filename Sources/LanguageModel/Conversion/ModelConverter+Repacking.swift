@@ -53,7 +53,8 @@ extension ModelConverter {
     return summary
   }
 
-  /// Old GPTQ holds zero points 1…16. If any is 0, all layers are written in its second version, which holds 0…15.
+  /// Old GPTQ holds zero points 1…16. If any is 0, all layers are written in its second version,
+  /// which holds 0…15.
   static func finalFormat(
     _ format: Int4Tensors.Format, _ matrices: [Int4Matrix]
   ) -> Int4Tensors.Format {
@@ -65,8 +66,9 @@ extension ModelConverter {
     return hasZero ? .gptqV2 : .gptq
   }
 
-  /// Adds a layer. QUICK's order comes in blocks of 128 outputs, Marlin's in 64, the others' words hold 8: a layer of another
-  /// number is padded with outputs of zeros, and the file's metadata says how many are real.
+  /// Adds a layer. QUICK's order comes in blocks of 128 outputs, Marlin's in 64, the others' words
+  /// hold 8: a layer of another number is padded with outputs of zeros, and the file's metadata
+  /// says how many are real.
   static func add(
     _ entry: (layer: String, matrix: Int4Matrix), _ format: Int4Tensors.Format,
     to writer: inout SafetensorsWriter

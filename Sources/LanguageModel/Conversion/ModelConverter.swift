@@ -8,10 +8,11 @@ import QuantKernels
 
 /// Writes a model in another type or format.
 ///
-/// - GGUF to GGUF: matrices of linear layers, the embedding and the head are requantized; everything of one
-///   dimension stays float32. A matrix whose rows are no whole number of the type's blocks becomes F16.
-/// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are repacked
-///   as they stand), the rest becomes F16, under Hugging Face's names.
+/// - GGUF to GGUF: matrices of linear layers, the embedding and the head are requantized;
+///   everything of one dimension stays float32. A matrix whose rows are no whole number of the
+///   type's blocks becomes F16.
+/// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are
+///   repacked as they stand), the rest becomes F16, under Hugging Face's names.
 /// - int4 safetensors to int4 safetensors: a repack by integer moves; every other tensor is copied.
 ///
 /// The file appears whole or not at all.
@@ -19,8 +20,8 @@ public struct ModelConverter {
   public struct Options: Sendable, Equatable {
     /// Type of the embedding and the head when it is not that of the other matrices; GGUF only.
     public var embeddingType: GGMLType?
-    /// Inputs that share a scale in int4 safetensors; nil takes the largest of 128, 64 and 32 that divides all
-    /// layers, and 32 where the source's Q4_0 groups can be kept.
+    /// Inputs that share a scale in int4 safetensors; nil takes the largest of 128, 64 and 32 that
+    /// divides all layers, and 32 where the source's Q4_0 groups can be kept.
     public var groupSize: Int?
     /// No zero points in int4 safetensors that are quantized here. Marlin never has them.
     public var symmetric = false
@@ -64,9 +65,9 @@ public struct ModelConverter {
   /// - Parameters:
   ///   - isCancelled: asked between pieces of work.
   ///   - progress: called with the share done, 0…1.
-  /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot hold the
-  ///   source (an int4 model as GGUF, zero points in Marlin, a shape that a format does not cover);
-  ///   `.invalidArgument` for an output that is the source; `.cancelled`.
+  /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot
+  ///   hold the source (an int4 model as GGUF, zero points in Marlin, a shape that a format does
+  ///   not cover); `.invalidArgument` for an output that is the source; `.cancelled`.
   /// - Complexity: O(weights) time; memory of one matrix for GGUF, of the new file for safetensors.
   public func write(
     to path: String, isCancelled: @escaping @Sendable () -> Bool = { false },
@@ -109,7 +110,8 @@ public struct ModelConverter {
     }
   }
 
-  /// - Throws: ``QuantError`` `.outOfMemory` when the products of a conversion exceed what is there.
+  /// - Throws: ``QuantError`` `.outOfMemory` when the products of a conversion exceed what is
+  ///   there.
   func checkMemory(_ needed: [[Int]]) throws(QuantError) {
     try MemoryRequirement.check(
       MemoryRequirement.sum(needed), limit: options.memoryLimit ?? MemoryRequirement.availableBytes,

@@ -5,8 +5,8 @@ struct QuantizationConfiguration {
   /// `gptq`, or `gptq_v2` where zero points are stored as they are; nil where nothing says so.
   private(set) var checkpointFormat: String?
 
-  /// Looks into the files' own metadata, then into `quantize_config.json` and `config.json` of their
-  /// folder, where the public tools write it.
+  /// Looks into the files' own metadata, then into `quantize_config.json` and `config.json` of
+  /// their folder, where the public tools write it.
   ///
   /// - Throws: ``QuantError`` `.invalidData` for a configuration that is no JSON.
   init(of model: SafetensorsModel) throws(QuantError) {

@@ -107,7 +107,8 @@ struct Generate: ParsableCommand {
       ], text: "")
   }
 
-  /// The prompt as tokens: one user message in the model's chat template, if it has one and it is wanted.
+  /// The prompt as tokens: one user message in the model's chat template, if it has one and it is
+  /// wanted.
   private func promptTokens(
     _ bytes: [UInt8], _ loaded: LanguageModel
   ) throws(QuantError) -> [Int32] {

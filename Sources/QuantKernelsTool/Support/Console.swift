@@ -15,8 +15,8 @@ enum Console {
   /// `errno` of the first write to standard output that failed, or 0.
   private static let outputFailure = Atomic<Int32>(0)
 
-  /// Opens /dev/null for the standard streams that the caller closed, so that no file of ours gets their numbers; the
-  /// wrong way round, so that reading or writing them still fails.
+  /// Opens /dev/null for the standard streams that the caller closed, so that no file of ours gets
+  /// their numbers; the wrong way round, so that reading or writing them still fails.
   static func reserveStandardStreams() {
     for (stream, mode) in [
       (STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY),
@@ -26,7 +26,8 @@ enum Console {
     }
   }
 
-  /// Whether standard output still takes what is written; what reads it may have gone, or its disk be full.
+  /// Whether standard output still takes what is written; what reads it may have gone, or its disk
+  /// be full.
   static var outputWorks: Bool { outputFailure.load(ordering: .relaxed) == 0 }
 
   /// - Throws: ``QuantError`` (66) when something for standard output could not be written.
@@ -64,7 +65,8 @@ enum Console {
   /// One line on standard error.
   static func writeError(_ line: String) { writeAll(Array((line + "\n").utf8), to: STDERR_FILENO) }
 
-  /// Shows a line of progress on standard error when that is a terminal; each call replaces the last one's line.
+  /// Shows a line of progress on standard error when that is a terminal; each call replaces the
+  /// last one's line.
   static func progress(_ text: String) {
     guard errorIsTerminal else { return }
     progressShown.withLock { $0 = true }

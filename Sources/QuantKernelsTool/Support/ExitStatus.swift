@@ -27,8 +27,8 @@ enum ExitStatus: Int32 {
     }
   }
 
-  /// Prints an error as one line on standard error (or help and version on standard output) and returns the
-  /// code to exit with.
+  /// Prints an error as one line on standard error (or help and version on standard output) and
+  /// returns the code to exit with.
   static func report(_ error: any Error) -> ExitStatus {
     Console.flush()
     Console.clearProgress()
@@ -59,7 +59,8 @@ enum ExitStatus: Int32 {
     return .fault
   }
 
-  /// The help call that the parser's full message names, such as `quantkernels bench matmul --help`.
+  /// The help call that the parser's full message names, such as
+  /// `quantkernels bench matmul --help`.
   private static func helpCommand(for error: any Error) -> String {
     let message = QuantKernelsTool.fullMessage(for: error)
     for line in message.split(separator: "\n") {

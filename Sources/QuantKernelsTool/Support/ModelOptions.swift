@@ -56,7 +56,8 @@ struct ModelOptions: ParsableArguments {
 
 /// The level that `--isa` names.
 ///
-/// - Throws: ``QuantError`` for a name that is unknown (64) or that this processor does not run (69).
+/// - Throws: ``QuantError`` for a name that is unknown (64) or that this processor does not run
+///   (69).
 func chosenInstructionSet(_ name: String) throws(QuantError) -> InstructionSet {
   let names = InstructionSet.supported.map(\.rawValue).joined(separator: ", ")
   guard let level = InstructionSet(rawValue: name) else {

@@ -45,7 +45,8 @@ func fixed(_ value: Double, _ decimals: Int) -> String {
   return sign + String(Int64(whole)) + "." + padding + digits
 }
 
-/// Text with its control characters spelled out, so that a terminal does not obey what a file holds.
+/// Text with its control characters spelled out, so that a terminal does not obey what a file
+/// holds.
 func printable(_ text: String) -> String {
   var result = ""
   for scalar in text.unicodeScalars {

@@ -88,7 +88,8 @@ struct GGUFConversionTests {
         #expect(new == old)
         continue
       }
-      // What the type's own quantizer makes of the floats, so no value is worse than its block allows.
+      // What the type's own quantizer makes of the floats, so no value is worse than its block
+      // allows.
       let expected = try GGMLBlocks.dequantize(type, try GGMLBlocks.quantize(type, old))
       #expect(new == expected, "\(tensor.name)")
     }

@@ -3,8 +3,8 @@ import QuantKernels
 import TestSupport
 import Testing
 
-/// Files that are well-formed GGUF and state nonsense: whatever runs or converts a model reads or refuses
-/// them. Nothing but a `QuantError` may come out; a trap ends the test run.
+/// Files that are well-formed GGUF and state nonsense: whatever runs or converts a model reads or
+/// refuses them. Nothing but a `QuantError` may come out; a trap ends the test run.
 @Suite struct HostileModelsTests {
   private static let numbers: [GGUFValue] = [
     .uint32(0), .uint32(1), .uint32(3), .uint32(1 << 31), .uint64(1 << 40), .uint64(1 << 62),
