@@ -96,20 +96,19 @@ public struct AWQGemm: WarpKernel {
       (8 * (lane % 16), 0)
     }
     // The tile of weights stands behind that of activations.
-    let start = Lanes(repeating: UInt32(activationTile.byteCount))
+    let start = activationTile.byteCount
     let tile = weightTile
     weightStores = (0..<2).map { warp in
       (0..<8).map { access in
-        start &+ TileAddresses.lanes(tile) { (input(access, warp, $0), 8 * ($0 % 16)) }
+        TileAddresses.lanes(tile) { (input(access, warp, $0), 8 * ($0 % 16)) }.moved(by: start)
       }
     }
     weightLoads = (0..<2).map { warp in
       (0..<2).map { half in
         (0..<4).map { pair in
-          start
-            &+ TileAddresses.lanes(tile) {
-              (16 * half + $0 % 16, 64 * warp + 16 * pair + 8 * ($0 / 16))
-            }
+          TileAddresses.lanes(tile) {
+            (16 * half + $0 % 16, 64 * warp + 16 * pair + 8 * ($0 / 16))
+          }.moved(by: start)
         }
       }
     }

@@ -167,8 +167,8 @@ public struct ImprovedQuickGemm: WarpKernel {
     }
   }
 
-  private func buffer(_ round: Int) -> Lanes<UInt32> {
-    Lanes(repeating: UInt32(round % stages * activationTile.byteCount))
+  private func buffer(_ round: Int) -> Int {
+    round % stages * activationTile.byteCount
   }
 
   private func step(_ round: Int, _ place: SplitKGrid.Place) -> Int {
@@ -187,7 +187,7 @@ public struct ImprovedQuickGemm: WarpKernel {
       for rowBlock in 0..<tileRows / 16 {
         let mask = ActivationOffsets.mask(rows: place.rows, block: rowBlock, warp: warp.index)
         try warp.storeShared(
-          Registers4(), at: activationStores[rowBlock][warp.index] &+ buffer(stage),
+          Registers4(), at: activationStores[rowBlock][warp.index].moved(by: buffer(stage)),
           mask: LaneMask.all.subtracting(mask), site: Site.clearA.rawValue)
       }
     }
@@ -210,7 +210,7 @@ public struct ImprovedQuickGemm: WarpKernel {
       try warp.copyAsync(
         bytes: 16, from: activations.buffer,
         at: activationOffsets(warp: number, row: place.row + 16 * rowBlock, step: step),
-        toShared: activationStores[rowBlock][number] &+ buffer(stage), mask: mask,
+        toShared: activationStores[rowBlock][number].moved(by: buffer(stage)), mask: mask,
         site: Site.copyA.rawValue)
     }
     let codeBase = codeOffsets[number].base(tile: place.outputTile, step: step)
@@ -293,23 +293,21 @@ public struct ImprovedQuickGemm: WarpKernel {
 
   @inline(__always)
   private func load(
-    _ warp: inout Warp, _ rowBlock: Int, _ half: Int, _ base: Lanes<UInt32>
+    _ warp: inout Warp, _ rowBlock: Int, _ half: Int, _ base: Int
   ) throws(DeviceError) -> Registers4 {
     try warp.loadMatrix(
-      .x4, at: activationLoads[rowBlock][half] &+ base, site: Site.matrixA.rawValue)
+      .x4, at: activationLoads[rowBlock][half].moved(by: base), site: Site.matrixA.rawValue)
   }
 
   /// `prmt`: the low half twice.
   @inline(__always)
   private static func low(_ pairs: Lanes<UInt32>) -> Lanes<UInt32> {
-    let half = pairs & Lanes(repeating: 0xFFFF)
-    return half | half &<< Lanes(repeating: 16)
+    pairs.mapWords { $0 & 0xFFFF | $0 << 16 }
   }
 
   /// `prmt`: the high half twice.
   @inline(__always)
   private static func high(_ pairs: Lanes<UInt32>) -> Lanes<UInt32> {
-    let half = pairs &>> Lanes(repeating: 16)
-    return half | half &<< Lanes(repeating: 16)
+    pairs.mapWords { $0 >> 16 | $0 & 0xFFFF_0000 }
   }
 }

@@ -45,7 +45,7 @@ struct LaneOffsets: Sendable {
 
   @inline(__always)
   subscript(access: Int, base: UInt32) -> Lanes<UInt32> {
-    origins[access] &+ Lanes(repeating: base)
+    origins[access].moved(by: Int(base))
   }
 }
 
@@ -110,7 +110,7 @@ struct ActivationOffsets: Sendable {
     let base =
       rowStride &* UInt32(truncatingIfNeeded: row)
       &+ stepStride &* UInt32(truncatingIfNeeded: step)
-    return origins[warp] &+ Lanes(repeating: base)
+    return origins[warp].moved(by: Int(base))
   }
 
   /// The lanes of a warp whose rows exist: of the 16 from `block · 16` on in a tile with `rows` rows.

@@ -85,7 +85,7 @@ public struct PartialSums: Sendable {
         let value = Half2.pack(low: sum[element], high: Lanes<Float>())
         try warp.storeGlobal(
           value, bytes: 2, to: buffer,
-          at: origins[warp.index][element] &+ Lanes(repeating: column),
+          at: origins[warp.index][element].moved(by: Int(column)),
           mask: mask(place, rowBlock: rowBlock, upper: element >= 2), site: site)
       }
     }
@@ -110,7 +110,7 @@ public struct PartialSums: Sendable {
           : Half2.pack(low: sum.c0, high: sum.c1)
         try warp.storeGlobal(
           value, to: buffer,
-          at: origins[warp.index][upper ? 2 : 0] &+ Lanes(repeating: column),
+          at: origins[warp.index][upper ? 2 : 0].moved(by: Int(column)),
           mask: mask(place, rowBlock: rowBlock, upper: upper), site: site)
       }
     }

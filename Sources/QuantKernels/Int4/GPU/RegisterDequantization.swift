@@ -7,39 +7,48 @@ enum RegisterDequantization {
   /// Four pairs of halves a lane.
   typealias Pairs = Registers4
 
-  private static let lowMask = Lanes<UInt32>(repeating: 0x000F_000F)
-  private static let highMask = Lanes<UInt32>(repeating: 0x00F0_00F0)
   private static let magic = Lanes<UInt32>(repeating: 0x6400_6400)
   private static let sixteenth = Lanes<UInt32>(repeating: 0x2C00_2C00)
+  private static let plus960 = Lanes<UInt32>(repeating: 0x6380_6380)
+  private static let minus64 = Lanes<UInt32>(repeating: 0xD400_D400)
 
   /// Four `lop3` and a shift: low nibbles as 1024 + v, high ones as 1024 + 16v.
   @inline(__always)
   private static func peel(_ words: Lanes<UInt32>) -> Pairs {
-    let shifted = words &>> Lanes(repeating: 8)
-    return Pairs(
-      words & lowMask | magic, words & highMask | magic, shifted & lowMask | magic,
-      shifted & highMask | magic)
+    var out = Pairs()
+    withUnsafeBytes(of: words) { from in
+      withUnsafeMutableBytes(of: &out) { to in
+        let from = from.assumingMemoryBound(to: UInt32.self)
+        let to = to.assumingMemoryBound(to: UInt32.self)
+        for lane in 0..<32 {
+          let word = from[lane]
+          to[lane] = word & 0x000F_000F | 0x6400_6400
+          to[32 + lane] = word & 0x00F0_00F0 | 0x6400_6400
+          to[64 + lane] = word >> 8 & 0x000F_000F | 0x6400_6400
+          to[96 + lane] = word >> 8 & 0x00F0_00F0 | 0x6400_6400
+        }
+      }
+    }
+    return out
   }
 
   /// QUICK's form: every half 1024 + v.
   @inline(__always)
   static func biased(_ words: Lanes<UInt32>) -> Pairs {
-    let offset = Lanes<UInt32>(repeating: 0x6380_6380)
     var pairs = peel(words)
-    pairs.r1 = Half2.fma(pairs.r1, sixteenth, offset)
-    pairs.r3 = Half2.fma(pairs.r3, sixteenth, offset)
+    pairs.r1 = Half2.fma(pairs.r1, sixteenth, plus960)
+    pairs.r3 = Half2.fma(pairs.r3, sixteenth, plus960)
     return pairs
   }
 
   /// AWQ's form: every half v.
   @inline(__always)
   static func normalized(_ words: Lanes<UInt32>) -> Pairs {
-    let offset = Lanes<UInt32>(repeating: 0xD400_D400)
     var pairs = peel(words)
     pairs.r0 = Half2.subtract(pairs.r0, magic)
-    pairs.r1 = Half2.fma(pairs.r1, sixteenth, offset)
+    pairs.r1 = Half2.fma(pairs.r1, sixteenth, minus64)
     pairs.r2 = Half2.subtract(pairs.r2, magic)
-    pairs.r3 = Half2.fma(pairs.r3, sixteenth, offset)
+    pairs.r3 = Half2.fma(pairs.r3, sixteenth, minus64)
     return pairs
   }
 

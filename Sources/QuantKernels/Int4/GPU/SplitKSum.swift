@@ -57,13 +57,13 @@ public struct SplitKSum: WarpKernel {
       let first = (index * Self.warps + warp.index) * 32
       let mask = LaneMask.first(units - first)
       guard mask.rawValue != 0 else { return }
-      let offsets = lanes &+ Lanes(repeating: UInt32(truncatingIfNeeded: 16 * first))
+      let offsets = lanes.moved(by: 16 * first)
       var low = (Lanes<Float>(), Lanes<Float>(), Lanes<Float>(), Lanes<Float>())
       var high = low
       for split in 0..<partials.splits {
         let base = splitBytes &* UInt32(truncatingIfNeeded: split)
         let pairs: Registers4 = try warp.loadGlobal(
-          from: partials.buffer, at: offsets &+ Lanes(repeating: base), mask: mask, site: 0)
+          from: partials.buffer, at: offsets.moved(by: Int(base)), mask: mask, site: 0)
         Self.add(pairs.r0, &low.0, &high.0)
         Self.add(pairs.r1, &low.1, &high.1)
         Self.add(pairs.r2, &low.2, &high.2)
@@ -83,7 +83,7 @@ public struct SplitKSum: WarpKernel {
     _ pairs: Lanes<UInt32>, _ low: inout Lanes<Float>, _ high: inout Lanes<Float>
   ) {
     let values = Half2.unpack(pairs)
-    low += values.low
-    high += values.high
+    low = low.plus(values.low)
+    high = high.plus(values.high)
   }
 }
