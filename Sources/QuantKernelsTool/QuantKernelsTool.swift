@@ -21,7 +21,8 @@ struct QuantKernelsTool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self, Simulate.self,
+      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
+      Simulate.self, Devices.self, Reproduce.self,
       Synthesize.self,
     ])
 

@@ -41,6 +41,22 @@ public struct WarpSimulator: Sendable {
   public func run<Kernel: WarpKernel>(
     _ kernel: Kernel, blocks selection: Selection = .all
   ) throws(DeviceError) -> Counters {
+    try execute(kernel, blocks: selection).counters
+  }
+
+  /// Counts the whole grid from one block of each class.
+  ///
+  /// - Returns: the counters, and how many lanes' accesses were simulated to get them.
+  /// - Throws: as ``run(_:blocks:)``.
+  public func count<Kernel: WarpKernel>(
+    _ kernel: Kernel
+  ) throws(DeviceError) -> (counters: Counters, simulatedLaneAccesses: Int) {
+    try execute(kernel, blocks: .classes)
+  }
+
+  private func execute<Kernel: WarpKernel>(
+    _ kernel: Kernel, blocks selection: Selection
+  ) throws(DeviceError) -> (counters: Counters, simulatedLaneAccesses: Int) {
     try requireLaunchable(kernel)
     let classes: [BlockClass] =
       switch selection {
@@ -54,18 +70,20 @@ public struct WarpSimulator: Sendable {
     }
     let registers = KeptRegisters<Kernel.Registers>()
     var total = Counters(sites: kernel.sites)
+    var simulated = 0
     for pass in 0..<max(1, kernel.passes) {
-      total.add(
-        try runPass(kernel, classes: classes, pass: pass, registers: registers))
+      let result = try runPass(kernel, classes: classes, pass: pass, registers: registers)
+      total.add(result.counters)
+      simulated += result.simulatedLaneAccesses
     }
     total.blocks = classes.reduce(0) { $0 + $1.count }
-    return total
+    return (total, simulated)
   }
 
   private func runPass<Kernel: WarpKernel>(
     _ kernel: Kernel, classes: [BlockClass], pass: Int,
     registers kept: KeptRegisters<Kernel.Registers>
-  ) throws(DeviceError) -> Counters {
+  ) throws(DeviceError) -> (counters: Counters, simulatedLaneAccesses: Int) {
     let shared = PassState(sites: kernel.sites)
     let globalChecks = checks ? GlobalChecks() : nil
     let workers = min(threads, classes.count)
@@ -103,7 +121,7 @@ public struct WarpSimulator: Sendable {
       take()
       var sum = Counters(sites: kernel.sites)
       for (count, counters) in counted { sum.add(counters, times: count) }
-      shared.add(sum)
+      shared.add(sum, simulated: counted.values.reduce(0) { $0 + $1.laneAccesses })
     }
     if workers <= 1 {
       work()
@@ -149,6 +167,7 @@ private final class KeptRegisters<Registers: Sendable>: Sendable {
 private final class PassState: Sendable {
   private struct State {
     var counters: Counters
+    var simulated = 0
     var failure: (block: Int, error: DeviceError)?
   }
   private let state: Mutex<State>
@@ -158,7 +177,12 @@ private final class PassState: Sendable {
 
   var hasFailed: Bool { failed.load(ordering: .relaxed) }
 
-  func add(_ counters: Counters) { state.withLock { $0.counters.add(counters) } }
+  func add(_ counters: Counters, simulated: Int) {
+    state.withLock {
+      $0.counters.add(counters)
+      $0.simulated += simulated
+    }
+  }
 
   func fail(_ block: Int, _ error: DeviceError) {
     failed.store(true, ordering: .relaxed)
@@ -168,10 +192,10 @@ private final class PassState: Sendable {
     }
   }
 
-  func result() throws(DeviceError) -> Counters {
-    let (counters, failure) = state.withLock { ($0.counters, $0.failure) }
-    if let failure { throw failure.error }
-    return counters
+  func result() throws(DeviceError) -> (counters: Counters, simulatedLaneAccesses: Int) {
+    let state = state.withLock { $0 }
+    if let failure = state.failure { throw failure.error }
+    return (state.counters, state.simulated)
   }
 }
 

@@ -17,6 +17,8 @@ public struct Run<Output: Sendable>: Sendable {
 
   /// The result.
   public var output: Output
+  /// The modelled time on the target's device; nil on a real CPU and without a device.
+  public var estimate: Estimate?
   /// The kernels that a simulated target ran, in order: the product, then what adds its splits.
   public var launches: [Launch]
   /// Seconds that this CPU took: for the result itself, or for simulating it.
@@ -37,8 +39,12 @@ public struct Run<Output: Sendable>: Sendable {
   }
 
   /// A run.
-  public init(output: Output, launches: [Launch] = [], seconds: Double, isMeasured: Bool) {
+  public init(
+    output: Output, launches: [Launch] = [], estimate: Estimate? = nil, seconds: Double,
+    isMeasured: Bool
+  ) {
     self.output = output
+    self.estimate = estimate
     self.launches = launches
     self.seconds = seconds
     self.isMeasured = isMeasured

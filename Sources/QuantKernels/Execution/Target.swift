@@ -13,12 +13,15 @@ public enum Target: Sendable {
   /// A simulated GPU that multiplies with `kernel`.
   ///
   /// - Parameters:
+  ///   - device: decides splits and grids, and gives the run a modelled time; without one there are
+  ///     counters only.
   ///   - splits: blocks that share an output along K; nil for the kernel's own rule.
   ///   - simulator: bank policy, checks and threads.
   public static func gpu(
-    kernel: GPUKernel, splits: Int? = nil, simulator: WarpSimulator = WarpSimulator()
+    _ device: DeviceSpec? = nil, kernel: GPUKernel, splits: Int? = nil,
+    simulator: WarpSimulator = WarpSimulator()
   ) -> Target {
-    .gpu(SimulatedGPU(kernel: kernel, splits: splits, simulator: simulator))
+    .gpu(SimulatedGPU(device, kernel: kernel, splits: splits, simulator: simulator))
   }
 }
 
@@ -30,10 +33,18 @@ public enum GPUKernel: String, Sendable, Hashable, CaseIterable {
   case quick
   /// Our own: ``ImprovedQuickGemm``.
   case quickImproved = "quick-improved"
+  /// Marlin's: ``MarlinGemm``.
+  case marlin
+  /// Plain binary16 weights: ``HalfGemm``.
+  case half = "fp16"
+  /// BitNet's ternary weights and int8 activations: ``W2A8Gemv``.
+  case w2a8
 }
 
 /// How a simulated GPU runs a product.
 public struct SimulatedGPU: Sendable {
+  /// The device; nil for none in particular, which has no time.
+  public var device: DeviceSpec?
   /// The product's kernel.
   public var kernel: GPUKernel
   /// Blocks that share an output along K, 1…1024; nil for the kernel's own rule.
@@ -43,20 +54,17 @@ public struct SimulatedGPU: Sendable {
 
   /// A way to run.
   public init(
-    kernel: GPUKernel, splits: Int? = nil, simulator: WarpSimulator = WarpSimulator()
+    _ device: DeviceSpec? = nil, kernel: GPUKernel, splits: Int? = nil,
+    simulator: WarpSimulator = WarpSimulator()
   ) {
+    self.device = device
     self.kernel = kernel
     self.splits = splits
     self.simulator = simulator
   }
 
-  /// Splits of an N × K layer where none are asked for: QUICK's rule, 8 when N ≤ K and 2 otherwise,
-  /// AutoAWQ's 8. Source: SqueezeBits/QUICK `quick/awq/models/base.py`, which takes 16 on an A100.
+  /// Splits of an N × K layer: those asked for, else the kernel's rule (``GPUKernel``).
   public func splits(rows: Int, columns: Int) -> Int {
-    if let splits { return splits }
-    switch kernel {
-    case .awq: return 8
-    case .quick, .quickImproved: return rows <= columns ? 8 : 2
-    }
+    splits ?? kernel.splits(rows: rows, columns: columns, on: device)
   }
 }

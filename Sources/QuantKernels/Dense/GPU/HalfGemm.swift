@@ -91,7 +91,7 @@ public struct HalfGemm: WarpKernel {
   public var sharedBytesPerBlock: Int { tile.sharedBytes }
   public var passes: Int { splits > 1 ? 2 : 1 }
 
-  enum Site: Int {
+  enum Site: Int, CaseIterable {
     case leftCopy, rightCopy, leftMatrix, rightMatrix, stage, stageLoad, store
     case partStore, partLoad
   }

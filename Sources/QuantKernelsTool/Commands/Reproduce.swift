@@ -1,0 +1,55 @@
+import ArgumentParser
+import QuantKernels
+
+/// `reproduce`: each paper's headline beside ours.
+struct Reproduce: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "The papers' figures beside ours: measured, counted or modelled.",
+    discussion: """
+      Every line names where its figure was published, how ours was got and the command that gives \
+      it. What does not hold is said.
+
+      EXAMPLES
+        quantkernels reproduce --only quick
+        quantkernels reproduce --only quick --json
+      """)
+
+  /// The papers; those that are not built in yet are known by name.
+  enum Paper: String, ExpressibleByArgument, CaseIterable {
+    case quick
+    case tpAware = "tp-aware"
+    case bitnet
+    case palu
+    case fastAttention = "fast-attention"
+  }
+
+  @OptionGroup var common: CommonOptions
+
+  @Option(
+    name: .long, help: "One paper: quick (tp-aware, bitnet, palu, fast-attention are to come).")
+  var only: Paper?
+
+  func run() throws {
+    guard only == nil || only == .quick else {
+      throw QuantError(
+        .unsupported, "reproduce --only \(only?.rawValue ?? "")", "this paper is not built in yet",
+        remedy: "use --only quick")
+    }
+    let start = MonotonicClock.nanoseconds()
+    let claims = try QuickReproduction(threads: common.threadCount).claims
+    let seconds = MonotonicClock.seconds(since: start)
+    let json: JSON = [
+      "claims": .array(claims.map(\.json)), "seconds": JSON(seconds),
+      "threads": JSON(common.threadCount),
+    ]
+    var lines = [
+      padded("claim", 62, left: true) + padded("published", 14) + padded("ours", 14)
+        + padded("error %", 8) + "  kind     verdict"
+    ]
+    lines += claims.map(\.text)
+    lines.append(
+      "QUICK: \(claims.count { $0.verdict == .holds }) hold, \(claims.count { $0.verdict == .off }) "
+        + "off, \(claims.count { $0.verdict == .fails }) do not hold; \(fixed(seconds, 1)) s")
+    common.finish(json, text: lines.joined(separator: "\n"))
+  }
+}
