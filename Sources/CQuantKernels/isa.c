@@ -35,7 +35,8 @@ int qk_isa_supported(qk_isa isa) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
 #elif defined(__aarch64__) && defined(__linux__)
-  // Bits of the kernel's HWCAP words (arch/arm64/include/uapi/asm/hwcap.h): ASIMDDP 20; I8MM 13 of HWCAP2.
+  // Bits of the kernel's HWCAP words (arch/arm64/include/uapi/asm/hwcap.h): ASIMDDP 20; I8MM 13 of
+  // HWCAP2.
   int dotprod = (getauxval(AT_HWCAP) >> 20) & 1;
   int i8mm = (getauxval(AT_HWCAP2) >> 13) & 1;
   if (isa == QK_ISA_NEON_DOTPROD) return dotprod;

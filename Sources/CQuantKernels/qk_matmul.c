@@ -6,7 +6,7 @@
 
 const qk_matmul_table *qk_matmul_kernels(qk_isa isa) {
   if (!qk_isa_supported(isa)) return 0;
-#define QK_LEVEL_ROW(level, suffix)                                                                    \
+#define QK_LEVEL_ROW(level, suffix) \
   if (isa == level) return &qk_table__##suffix;
 #include "registry.inc"
 #undef QK_LEVEL_ROW

@@ -1,7 +1,8 @@
 import ArgumentParser
 import QuantKernels
 
-/// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable: scripts rely on them.
+/// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable:
+/// scripts rely on them.
 @main
 struct QuantKernelsTool: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -25,11 +26,13 @@ struct QuantKernelsTool: ParsableCommand {
     ])
 
   static func main() {
+    Console.reserveStandardStreams()
     Interruption.install()
     do {
       var command = try parseAsRoot()
       try command.run()
       Console.flush()
+      try Console.checkOutput()
     } catch {
       exitTool(ExitStatus.report(error))
     }
@@ -40,5 +43,11 @@ struct QuantKernelsTool: ParsableCommand {
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure this machine, a model, or one matrix product.",
+    discussion: """
+      EXAMPLES
+        quantkernels bench machine
+        quantkernels bench model --model model.gguf -p 512 -n 128
+        quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
+      """,
     subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self])
 }

@@ -29,7 +29,8 @@ long allocation_count_end(void) {
 #include <unistd.h>
 #endif
 
-// The test bundle is an executable, so its symbols come before the C library's for every library in the process.
+// The test bundle is an executable, so its symbols come before the C library's for every library in
+// the process.
 #if defined(__linux__) && defined(__GLIBC__) && !defined(SANITIZED)
 
 int allocation_count_available(void) { return 1; }

@@ -1,11 +1,13 @@
-// Runs the vector operations and the attention of every level that this processor supports and compares bits with
-// the scalar level: over counts that end in every part of a vector, head widths, groups, windows, soft-caps, both cache
-// types, and rows computed together against rows computed alone.
+// Runs the vector operations and the attention of every level that this processor supports and
+// compares bits with the scalar level: over counts that end in every part of a vector, head widths,
+// groups, windows, soft-caps, both cache types, and rows computed together against rows computed
+// alone.
 //
 //   attention_driver scalar,neonDotprod,neonI8mm
 //
-// The argument lists the levels that this processor must support, in order. Exit code 0 when everything agrees, 1
-// otherwise. A kernel that reads or writes outside of its buffers dies on a guard page.
+// The argument lists the levels that this processor must support, in order. Exit code 0 when
+// everything agrees, 1 otherwise. A kernel that reads or writes outside of its buffers dies on a
+// guard page.
 #include <math.h>
 #include <string.h>
 
@@ -16,7 +18,8 @@
 static int failures = 0;
 static long checks = 0;
 
-static void same(const char *what, qk_isa isa, long where, const void *a, const void *b, size_t bytes) {
+static void same(const char *what, qk_isa isa, long where, const void *a, const void *b,
+                 size_t bytes) {
   checks++;
   if (memcmp(a, b, bytes) != 0 && failures++ < 20)
     printf("FAILED %s of %s differs from scalar at %ld\n", what, qk_isa_name(isa), where);
@@ -36,7 +39,8 @@ static const float special[] = {0.0f,  -0.0f,  88.9f,    -88.9f,   -104.5f, 1e30
                                 -1e30f, 1e-40f, 0x1p-25f, 65519.9f, 65520.0f};
 
 // One operation on copies of x (and on y) by its number; the result is in `out`.
-static int apply(const qk_vector_kernels *k, int operation, const float *x, const float *y, float *out, ptrdiff_t n) {
+static int apply(const qk_vector_kernels *k, int operation, const float *x, const float *y,
+                 float *out, ptrdiff_t n) {
   switch (operation) {
     case 0: k->rms_norm(x, y, 1e-5f, out, n); break;
     case 1: k->silu_multiply(x, y, out, n); break;
@@ -46,7 +50,9 @@ static int apply(const qk_vector_kernels *k, int operation, const float *x, cons
     case 5: memcpy(out, x, 4 * (size_t)n), k->scale(out, 0.37f, n); break;
     case 6: memcpy(out, x, 4 * (size_t)n), k->soft_cap(out, 3, n); break;
     case 7: memcpy(out, x, 4 * (size_t)n), k->softmax(out, n); break;
-    case 8: memcpy(out, x, 4 * (size_t)n), k->rotate_interleaved(out, 1, n, n / 2, y, y + n / 2); break;
+    case 8:
+      memcpy(out, x, 4 * (size_t)n), k->rotate_interleaved(out, 1, n, n / 2, y, y + n / 2);
+      break;
     case 9: memcpy(out, x, 4 * (size_t)n), k->rotate_halves(out, 1, n, n / 2, y, y + n / 2); break;
     default: return 0;
   }
@@ -54,7 +60,8 @@ static int apply(const qk_vector_kernels *k, int operation, const float *x, cons
 }
 
 static void check_vectors(qk_isa isa) {
-  const qk_vector_kernels *k = qk_vector_kernels_for(isa), *scalar = qk_vector_kernels_for(QK_ISA_SCALAR);
+  const qk_vector_kernels *k = qk_vector_kernels_for(isa),
+                          *scalar = qk_vector_kernels_for(QK_ISA_SCALAR);
   for (ptrdiff_t n = 1; n <= MOST; n++) {
     guarded gx, gy, ga, gb;
     float *x = floats(&gx, (size_t)n, 20), *y = floats(&gy, (size_t)n, 3);
@@ -76,13 +83,16 @@ static void check_vectors(qk_isa isa) {
       float largest = 0;
       for (ptrdiff_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
       checks++;
-      if (!k->all_within(x, largest, n) || (largest > 0 && k->all_within(x, nextafterf(largest, 0), n))) {
+      if (!k->all_within(x, largest, n) ||
+          (largest > 0 && k->all_within(x, nextafterf(largest, 0), n))) {
         failures++;
         printf("FAILED all_within of %s for %ld\n", qk_isa_name(isa), (long)n);
       }
       release(gh), release(gs);
-      // The second round has numbers at the edges of ranges; their sums may be infinite, which all levels share.
-      for (ptrdiff_t i = 0; i < n; i += 3) x[i] = special[(size_t)(i + n) % (sizeof special / sizeof *special)];
+      // The second round has numbers at the edges of ranges; their sums may be infinite, which all
+      // levels share.
+      for (ptrdiff_t i = 0; i < n; i += 3)
+        x[i] = special[(size_t)(i + n) % (sizeof special / sizeof *special)];
     }
     release(gx), release(gy), release(ga), release(gb);
   }
@@ -102,9 +112,10 @@ typedef struct cache {
   int half;
 } cache;
 
-// Attends from `count` positions from `first` on into out; partitions apart and merged when `split`.
-static void attend(const qk_attention_kernels *k, const shape *s, const cache *c, const float *queries, ptrdiff_t first,
-                   ptrdiff_t count, int split, float *out) {
+// Attends from `count` positions from `first` on into out; partitions apart and merged when
+// `split`.
+static void attend(const qk_attention_kernels *k, const shape *s, const cache *c,
+                   const float *queries, ptrdiff_t first, ptrdiff_t count, int split, float *out) {
   const ptrdiff_t d = s->dimension, stride = (d + 15) / 16 * 16, rows = count * s->group;
   const size_t states = (size_t)(rows * (QK_ATTENTION_STATE_HEADER + stride));
   guarded gq = reserve(4 * (size_t)(rows * d)), gs = reserve(4 * states), gl = reserve(4 * states);
@@ -115,10 +126,12 @@ static void attend(const qk_attention_kernels *k, const shape *s, const cache *c
   const float *source = queries + first * s->group * d;
   qk_attention_rows r = {(float *)gq.bytes, (float *)gs.bytes, (float *)gp.bytes, rows,  d, stride,
                          s->group,          first,             s->window,         s->cap};
-  k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes, (float *)gs.bytes);
+  k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
+             (float *)gs.bytes);
   for (ptrdiff_t start = 0; start < first + count; start += QK_ATTENTION_PARTITION) {
     if (split) {
-      k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes, (float *)gl.bytes);
+      k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
+                 (float *)gl.bytes);
       r.states = (float *)gl.bytes;
     }
     if (c->half)
@@ -133,10 +146,12 @@ static void attend(const qk_attention_kernels *k, const shape *s, const cache *c
   release(gq), release(gs), release(gl), release(gp);
 }
 
-static cache store(const qk_attention_kernels *k, const float *keys, const float *values, ptrdiff_t d, int half) {
+static cache store(const qk_attention_kernels *k, const float *keys, const float *values,
+                   ptrdiff_t d, int half) {
   const ptrdiff_t stride = (d + 15) / 16 * 16, positions = (POSITIONS + 63) / 64 * 64;
   const size_t size = half ? 2 : 4;
-  cache c = {reserve(size * (size_t)(positions * d)), reserve(size * (size_t)(positions * stride)), half};
+  cache c = {reserve(size * (size_t)(positions * d)), reserve(size * (size_t)(positions * stride)),
+             half};
   for (ptrdiff_t t = 0; t < POSITIONS;) { // in runs of 1, 2, 4, ...
     ptrdiff_t count = t + 1 < POSITIONS - t ? t + 1 : POSITIONS - t;
     if (half)
@@ -154,14 +169,18 @@ static void check_attention(qk_isa isa) {
   static const shape shapes[] = {{16, 1, 0, 0}, {33, 2, 0, 0}, {64, 3, 0, 0}, {80, 1, 100, 0},
                                  {8, 7, 0, 2},  {128, 4, 300, 3}, {1, 5, 1, 0}};
   static const ptrdiff_t edges[] = {0, 1, 15, 16, 63, 64, 255, 256, 257, 511, 512, 549};
-  const qk_attention_kernels *k = qk_attention_kernels_for(isa), *scalar = qk_attention_kernels_for(QK_ISA_SCALAR);
+  const qk_attention_kernels *k = qk_attention_kernels_for(isa),
+                             *scalar = qk_attention_kernels_for(QK_ISA_SCALAR);
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
     for (int half = 0; half < 2; half++) {
       const shape *s = &shapes[i];
-      const size_t width = (size_t)(s->group * s->dimension), kv = (size_t)(POSITIONS * s->dimension);
+      const size_t width = (size_t)(s->group * s->dimension),
+                   kv = (size_t)(POSITIONS * s->dimension);
       guarded gq, gk, gv, go, ga, gb;
-      const float *queries = floats(&gq, POSITIONS * width, 2), *keys = floats(&gk, kv, 2), *values = floats(&gv, kv, 1);
-      float *all = floats(&go, POSITIONS * width, 1), *a = floats(&ga, width, 1), *b = floats(&gb, width, 1);
+      const float *queries = floats(&gq, POSITIONS * width, 2), *keys = floats(&gk, kv, 2),
+                  *values = floats(&gv, kv, 1);
+      float *all = floats(&go, POSITIONS * width, 1), *a = floats(&ga, width, 1),
+            *b = floats(&gb, width, 1);
       cache own = store(k, keys, values, s->dimension, half);
       cache other = store(scalar, keys, values, s->dimension, half);
       same("the stored keys", isa, (long)i, own.keys.bytes, other.keys.bytes, (half ? 2 : 4) * kv);
@@ -190,8 +209,9 @@ int main(int count, char **arguments) {
       printf("FAILED %s is not supported\n", name);
       return 1;
     }
-    if (isa != QK_ISA_SCALAR && (qk_attention_kernels_for((qk_isa)isa) == qk_attention_kernels_for(QK_ISA_SCALAR) ||
-                                 qk_vector_kernels_for((qk_isa)isa) == qk_vector_kernels_for(QK_ISA_SCALAR))) {
+    if (isa != QK_ISA_SCALAR &&
+        (qk_attention_kernels_for((qk_isa)isa) == qk_attention_kernels_for(QK_ISA_SCALAR) ||
+         qk_vector_kernels_for((qk_isa)isa) == qk_vector_kernels_for(QK_ISA_SCALAR))) {
       printf("FAILED %s has no kernels of its own\n", name);
       return 1;
     }

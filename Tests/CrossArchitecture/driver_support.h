@@ -1,4 +1,5 @@
-// What the drivers share: repeatable random numbers, and buffers that end at a page nobody may touch.
+// What the drivers share: repeatable random numbers, and buffers that end at a page nobody may
+// touch.
 #ifndef QK_DRIVER_SUPPORT_H
 #define QK_DRIVER_SUPPORT_H
 #include <stdint.h>

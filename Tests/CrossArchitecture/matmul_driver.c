@@ -1,11 +1,12 @@
-// Runs every matmul kernel of every level that this processor supports and compares bits: with a reference that is
-// written here from the documented formats and float expression, hence also with the scalar level, which is one of them.
+// Runs every matmul kernel of every level that this processor supports and compares bits: with a
+// reference that is written here from the documented formats and float expression, hence also with
+// the scalar level, which is one of them.
 //
 //   matmul_driver scalar,neonDotprod,neonI8mm
 //
-// The argument lists the levels that this processor must support, in order; the best of them, or the one that QK_MAX_ISA
-// names, must be what dispatch picks. Exit code 0 when everything agrees, 1 otherwise. A kernel that reads or writes
-// outside of its buffers dies on a guard page.
+// The argument lists the levels that this processor must support, in order; the best of them, or
+// the one that QK_MAX_ISA names, must be what dispatch picks. Exit code 0 when everything agrees, 1
+// otherwise. A kernel that reads or writes outside of its buffers dies on a guard page.
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -35,7 +36,9 @@ static char running[128] = "";
 static void die(int number) {
   (void)number;
   static const char text[] = "FAILED: memory outside of its buffers is touched by ";
-  if (write(1, text, sizeof text - 1) < 0 || write(1, running, strlen(running)) < 0 || write(1, "\n", 1) < 0) _exit(2);
+  if (write(1, text, sizeof text - 1) < 0 || write(1, running, strlen(running)) < 0 ||
+      write(1, "\n", 1) < 0)
+    _exit(2);
   _exit(1);
 }
 
@@ -48,16 +51,29 @@ typedef struct tile {
 } tile;
 
 // Quantizes `rows` rows with a level's kernel and checks every array.
-static tile quantize(const qk_matmul_table *t, const activations *a, size_t rows, int format, size_t subgroups) {
+static tile quantize(const qk_matmul_table *t, const activations *a, size_t rows, int format,
+                     size_t subgroups) {
   const size_t groups = a->k / 32, step = (size_t)t->step;
   const int halves = format == QK_Q6_K;
-  tile q = {reserve(4 * rows * a->columns), reserve(rows * a->k), reserve(4 * rows * groups),
-            reserve(4 * rows * groups / subgroups), reserve(4 * rows * groups * (halves ? 2 : 1)), reserve(4 * rows * a->k)};
+  tile q = {reserve(4 * rows * a->columns),
+            reserve(rows * a->k),
+            reserve(4 * rows * groups),
+            reserve(4 * rows * groups / subgroups),
+            reserve(4 * rows * groups * (halves ? 2 : 1)),
+            reserve(4 * rows * a->k)};
   for (size_t i = 0; i < rows; i++) memcpy(q.x.bytes + 4 * i * a->columns, a->x[i], 4 * a->columns);
-  const qk_quantize_args args = {
-      .x = (const float *)q.x.bytes, .x_stride = a->columns, .rows = rows, .columns = a->columns, .groups = groups,
-      .subgroups = subgroups, .zero = qk_zero((qk_format)format), .halves = halves, .codes = (int8_t *)q.codes.bytes,
-      .scale = (float *)q.scale.bytes, .sum = (float *)q.sum.bytes, .initial = (int32_t *)q.initial.bytes};
+  const qk_quantize_args args = {.x = (const float *)q.x.bytes,
+                                 .x_stride = a->columns,
+                                 .rows = rows,
+                                 .columns = a->columns,
+                                 .groups = groups,
+                                 .subgroups = subgroups,
+                                 .zero = qk_zero((qk_format)format),
+                                 .halves = halves,
+                                 .codes = (int8_t *)q.codes.bytes,
+                                 .scale = (float *)q.scale.bytes,
+                                 .sum = (float *)q.sum.bytes,
+                                 .initial = (int32_t *)q.initial.bytes};
   snprintf(running, sizeof running, "%s quantize, %zu rows", qk_isa_name(t->isa), rows);
   t->quantize(&args);
   for (size_t i = 0; i < rows; i++) {
@@ -70,7 +86,8 @@ static tile quantize(const qk_matmul_table *t, const activations *a, size_t rows
       if (!same(args.scale[g * rows + i], a->scale[i][g]))
         fail("%s quantize %zu rows: scale %zu of row %zu", qk_isa_name(t->isa), rows, g, i);
       for (size_t h = 0; h < (halves ? 2 : 1); h++) {
-        const int32_t sum = halves ? code_sum(a, i, 32 * g + 16 * h, 16) : code_sum(a, i, 32 * g, 32);
+        const int32_t sum =
+            halves ? code_sum(a, i, 32 * g + 16 * h, 16) : code_sum(a, i, 32 * g, 32);
         if (args.initial[(halves ? 2 * g + h : g) * rows + i] != -args.zero * sum)
           fail("%s quantize %zu rows: start %zu of row %zu", qk_isa_name(t->isa), rows, g, i);
       }
@@ -84,11 +101,13 @@ static tile quantize(const qk_matmul_table *t, const activations *a, size_t rows
 }
 
 static void release_tile(tile q) {
-  release(q.x), release(q.codes), release(q.scale), release(q.sum), release(q.initial), release(q.floats);
+  release(q.x), release(q.codes), release(q.scale), release(q.sum), release(q.initial),
+      release(q.floats);
 }
 
 // Rows of a tile in kernels of 16, 8, 4, 2 and 1 rows, as the package cuts it.
-static void multiply(const qk_matmul_table *t, qk_format format, qk_matmul_args args, size_t rows, const tile *q) {
+static void multiply(const qk_matmul_table *t, qk_format format, qk_matmul_args args, size_t rows,
+                     const tile *q) {
   float *y = args.y;
   args.x_rows = rows;
   for (size_t done = 0; done < rows;) {
@@ -100,8 +119,8 @@ static void multiply(const qk_matmul_table *t, qk_format format, qk_matmul_args 
     args.x_init = (const int32_t *)q->initial.bytes + done;
     args.x_float = (const float *)q->floats.bytes + done;
     args.y = y + done * args.y_stride;
-    snprintf(running, sizeof running, "%s %s, rows %zu+%zu of %zu", qk_isa_name(t->isa), format_names[format], done,
-             height, rows);
+    snprintf(running, sizeof running, "%s %s, rows %zu+%zu of %zu", qk_isa_name(t->isa),
+             format_names[format], done, height, rows);
     qk_matmul_entry(t, format, height)(&args);
     done += height;
   }
@@ -110,19 +129,20 @@ static void multiply(const qk_matmul_table *t, qk_format format, qk_matmul_args 
 static const float untouched = 12345.5f;
 static float wanted[ROWS][OUTPUTS];
 
-static void compare(const qk_matmul_table *t, const char *what, int format, size_t rows, const float *y, size_t stride) {
+static void compare(const qk_matmul_table *t, const char *what, int format, size_t rows,
+                    const float *y, size_t stride) {
   for (size_t i = 0; i < rows; i++)
     for (size_t n = 0; n < (i + 1 < rows ? stride : OUTPUTS); n++) {
       const float found = y[i * stride + n];
       if (!same(found, n < OUTPUTS ? wanted[i][n] : untouched))
-        fail("%s %s %s, %zu rows: row %zu output %zu is %a, not %a", qk_isa_name(t->isa), what, format_names[format],
-             rows, i, n, found, n < OUTPUTS ? wanted[i][n] : untouched);
+        fail("%s %s %s, %zu rows: row %zu output %zu is %a, not %a", qk_isa_name(t->isa), what,
+             format_names[format], rows, i, n, found, n < OUTPUTS ? wanted[i][n] : untouched);
     }
   checks += (long)(rows * OUTPUTS);
 }
 
-static void check_products(const qk_matmul_table *t, const weights *w, const activations *a, const guarded *packed,
-                           const guarded *plain) {
+static void check_products(const qk_matmul_table *t, const weights *w, const activations *a,
+                           const guarded *packed, const guarded *plain) {
   const qk_format format = (qk_format)w->format;
   const int dense = is_dense(format);
   const size_t sum_groups = is_kquant(format) ? 1 : w->subgroups;
@@ -132,9 +152,15 @@ static void check_products(const qk_matmul_table *t, const weights *w, const act
     guarded y = reserve(4 * ((rows - 1) * stride + OUTPUTS));
     for (int unpacked = 0; unpacked <= !dense; unpacked++) {
       for (size_t i = 0; i < (rows - 1) * stride + OUTPUTS; i++) ((float *)y.bytes)[i] = untouched;
-      qk_matmul_args args = {.blocks = w->blocks, .subgroups = w->subgroups, .y_stride = stride, .y = (float *)y.bytes,
-                             .panels = PANELS, .outputs = OUTPUTS, .weights = packed->bytes,
-                             .panel_stride = w->blocks * qk_block_bytes(format, w->subgroups), .prefetch = rows & 1 ? 2048 : 0};
+      qk_matmul_args args = {.blocks = w->blocks,
+                             .subgroups = w->subgroups,
+                             .y_stride = stride,
+                             .y = (float *)y.bytes,
+                             .panels = PANELS,
+                             .outputs = OUTPUTS,
+                             .weights = packed->bytes,
+                             .panel_stride = w->blocks * qk_block_bytes(format, w->subgroups),
+                             .prefetch = rows & 1 ? 2048 : 0};
       qk_format run = format;
       if (unpacked) {
         run = qk_plain_format(format);
@@ -144,7 +170,8 @@ static void check_products(const qk_matmul_table *t, const weights *w, const act
         args.weights = plain->bytes;
       }
       multiply(t, run, args, rows, &q);
-      compare(t, unpacked ? "unpacked" : "packed", (int)format, rows, (const float *)y.bytes, stride);
+      compare(t, unpacked ? "unpacked" : "packed", (int)format, rows, (const float *)y.bytes,
+              stride);
     }
     release(y);
     release_tile(q);
@@ -163,18 +190,22 @@ static void check_format(const qk_matmul_table *t, const weights *w, const activ
     plain = reserve(PANELS * plain_stride);
     snprintf(running, sizeof running, "%s unpack %s", qk_isa_name(t->isa), format_names[format]);
     for (size_t panel = 0; panel < PANELS; panel++)
-      qk_unpack_entry(t, format)(packed.bytes + panel * stride, w->blocks, w->subgroups, plain.bytes + panel * plain_stride);
+      qk_unpack_entry(t, format)(packed.bytes + panel * stride, w->blocks, w->subgroups,
+                                 plain.bytes + panel * plain_stride);
   }
   check_products(t, w, a, &packed, &plain);
   guarded values = reserve(4 * 16 * w->k);
   for (size_t panel = 0; panel < PANELS; panel++) {
-    snprintf(running, sizeof running, "%s dequantize %s", qk_isa_name(t->isa), format_names[format]);
-    qk_dequantize_entry(t, format)(packed.bytes + panel * stride, w->blocks, w->subgroups, (float *)values.bytes);
+    snprintf(running, sizeof running, "%s dequantize %s", qk_isa_name(t->isa),
+             format_names[format]);
+    qk_dequantize_entry(t, format)(packed.bytes + panel * stride, w->blocks, w->subgroups,
+                                   (float *)values.bytes);
     for (size_t n = 16 * panel; n < OUTPUTS && n < 16 * panel + 16; n++)
       for (size_t k = 0; k < w->k; k++) {
         checks++;
         if (!same(((const float *)values.bytes)[16 * k + n % 16], dequantized(w, n, k)))
-          fail("%s dequantize %s: output %zu k %zu", qk_isa_name(t->isa), format_names[format], n, k);
+          fail("%s dequantize %s: output %zu k %zu", qk_isa_name(t->isa), format_names[format], n,
+               k);
       }
   }
   release(values);
@@ -187,8 +218,10 @@ static void check_floats(const qk_matmul_table *t) {
   enum { DEPTH = 37 };
   for (size_t height = 1; height <= 16; height *= 2) {
     const size_t rows = height == 16 ? 16 : height + 1; // a tile that is taller than the kernel
-    guarded w = reserve(4 * 16 * DEPTH), x = reserve(4 * (DEPTH * rows - (rows - height))), y = reserve(4 * 16 * height);
-    float *wf = (float *)w.bytes, *xf = (float *)x.bytes, *yf = (float *)y.bytes, reference[16 * 16];
+    guarded w = reserve(4 * 16 * DEPTH), x = reserve(4 * (DEPTH * rows - (rows - height))),
+            y = reserve(4 * 16 * height);
+    float *wf = (float *)w.bytes, *xf = (float *)x.bytes, *yf = (float *)y.bytes,
+          reference[16 * 16];
     for (size_t i = 0; i < 16 * DEPTH; i++) wf[i] = unit();
     for (size_t i = 0; i < DEPTH * rows - (rows - height); i++) xf[i] = unit();
     for (size_t i = 0; i < 16 * height; i++) reference[i] = yf[i] = unit();
@@ -201,7 +234,8 @@ static void check_floats(const qk_matmul_table *t) {
     qk_float_entry(t, height)(&args);
     for (size_t i = 0; i < 16 * height; i++) {
       checks++;
-      if (!same(yf[i], reference[i])) fail("%s float product of %zu rows: %zu", qk_isa_name(t->isa), height, i);
+      if (!same(yf[i], reference[i]))
+        fail("%s float product of %zu rows: %zu", qk_isa_name(t->isa), height, i);
     }
     release(w), release(x), release(y);
   }
@@ -214,11 +248,13 @@ static int check_dispatch(const char *list, int supported[QK_ISA_COUNT]) {
   for (int isa = 0; isa < QK_ISA_COUNT; isa++) {
     const char *name = qk_isa_name((qk_isa)isa), *at = strstr(list, name);
     const size_t length = strlen(name);
-    const int listed = at && (at == list || at[-1] == ',') && (at[length] == 0 || at[length] == ',');
+    const int listed =
+        at && (at == list || at[-1] == ',') && (at[length] == 0 || at[length] == ',');
     supported[isa] = listed;
     if (listed) snprintf(last, sizeof last, "%s", name);
     const qk_matmul_table *t = qk_matmul_kernels((qk_isa)isa);
-    if (listed != qk_isa_supported((qk_isa)isa)) fail("%s is %ssupported", name, listed ? "not " : "");
+    if (listed != qk_isa_supported((qk_isa)isa))
+      fail("%s is %ssupported", name, listed ? "not " : "");
     if (listed != (t != NULL)) fail("%s has %s kernels", name, t ? "unexpected" : "no");
     if (t && t->isa != (qk_isa)isa) fail("%s got the kernels of %s", name, qk_isa_name(t->isa));
     const qk_matmul_table *scalar = qk_matmul_kernels(QK_ISA_SCALAR);
@@ -229,7 +265,8 @@ static int check_dispatch(const char *list, int supported[QK_ISA_COUNT]) {
   }
   const char *cap = getenv("QK_MAX_ISA");
   const char *best = qk_isa_name(qk_isa_best());
-  if (strcmp(best, cap ? cap : last) != 0) fail("dispatch chose %s, not %s", best, cap ? cap : last);
+  if (strcmp(best, cap ? cap : last) != 0)
+    fail("dispatch chose %s, not %s", best, cap ? cap : last);
   printf("levels %s, dispatch to %s\n", list, best);
   return failures == 0;
 }
@@ -250,7 +287,8 @@ int main(int count, char **arguments) {
     // Blocks × groups of 32: a group a block, several, and K-quants' fixed eight.
     static const size_t shapes[3][2] = {{5, 1}, {3, 2}, {2, 4}};
     for (int s = 0; s < (is_kquant(format) ? 1 : is_dense(format) ? 2 : 3); s++) {
-      const size_t blocks = is_kquant(format) ? 2 : shapes[s][0], subgroups = is_kquant(format) ? 8 : shapes[s][1];
+      const size_t blocks = is_kquant(format) ? 2 : shapes[s][0],
+                   subgroups = is_kquant(format) ? 8 : shapes[s][1];
       make_weights(&w, format, blocks, subgroups);
       // Half of the shapes pad K: the last group of activations is partly, and once wholly, absent.
       const size_t absent = s == 1 ? 9 : s == 2 ? 40 : 0;

@@ -1,7 +1,8 @@
 import QuantKernels
 import TestSupport
 
-/// Random queries, keys and values, the cache that holds them, and a plain float64 attention over them.
+/// Random queries, keys and values, the cache that holds them, and a plain float64 attention over
+/// them.
 struct AttentionCase {
   let heads: Int
   let keyValueHeads: Int
@@ -66,11 +67,11 @@ struct AttentionCase {
 
   /// What row `position` must be, and how far rounding may take the kernels from it.
   ///
-  /// With u = 2⁻²⁴: a score of d products, after a rounded factor, is off by e ≤ (d + 3) u Σ|q||k| scale,
-  /// and its distance to the maximum, at most 2 max|s|, rounds once more; a soft-cap adds 4 u cap. Both the weight
-  /// and the sum it is divided by are then off by a factor exp(±e), so a weight by exp(2e). The output's chain,
-  /// the sum, the merges and the exponentials (1 ulp each) add (256 + 4 · partitions + 40) u. All of it
-  /// weighs on Σ w|v|.
+  /// With u = 2⁻²⁴: a score of d products, after a rounded factor, is off by e ≤ (d + 3) u Σ|q||k|
+  /// scale, and its distance to the maximum, at most 2 max|s|, rounds once more; a soft-cap adds 4
+  /// u cap. Both the weight and the sum it is divided by are then off by a factor exp(±e), so a
+  /// weight by exp(2e). The output's chain, the sum, the merges and the exponentials (1 ulp each)
+  /// add (256 + 4 · partitions + 40) u. All of it weighs on Σ w|v|.
   func reference(_ position: Int) -> (output: [Double], tolerance: [Double]) {
     let unit = 0x1p-24
     var output = [Double](repeating: 0, count: heads * dimension)

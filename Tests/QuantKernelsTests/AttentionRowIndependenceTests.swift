@@ -2,7 +2,8 @@ import QuantKernels
 import TestSupport
 import Testing
 
-/// The promise: a row's bits depend on its query, its position and the keys it sees, on nothing else.
+/// The promise: a row's bits depend on its query, its position and the keys it sees, on nothing
+/// else.
 @Suite struct AttentionRowIndependenceTests {
   struct Shape: Sendable, CustomTestStringConvertible {
     var heads = 3
@@ -32,8 +33,8 @@ import Testing
 
   private func bits(_ x: some Sequence<Float>) -> [UInt32] { x.map(\.bitPattern) }
 
-  /// Every number of rows from 1 to 64 and every thread count against one-row calls in a cache that holds
-  /// nothing later.
+  /// Every number of rows from 1 to 64 and every thread count against one-row calls in a cache that
+  /// holds nothing later.
   @Test(arguments: shapes)
   func rowsAndThreads(shape: Shape) throws {
     let test = test(shape, positions: 600)

@@ -32,7 +32,8 @@ func pack(
 private let allTypes = GGMLType.allCases
 
 struct PackedWeightsTests {
-  /// Each level × each type, against float64, in both arithmetics, at widths that leave a ragged last panel.
+  /// Each level × each type, against float64, in both arithmetics, at widths that leave a ragged
+  /// last panel.
   @Test(arguments: InstructionSet.supported, allTypes)
   func matchesTheReference(isa: InstructionSet, type: GGMLType) throws {
     var random = RepeatableRandom(seed: 1)
@@ -44,7 +45,8 @@ struct PackedWeightsTests {
       let packed = try pack(type, bytes, rows: rows, columns: columns, isa: isa)
       #expect(packed.instructionSet == isa)
       let dense = packed.isDense
-      // A group of 32 costs at most five roundings (product, two fused sums, a sum of sums, a scale); dense rows one a column.
+      // A group of 32 costs at most five roundings (product, two fused sums, a sum of sums, a
+      // scale); dense rows one a column.
       let fast = ReferenceProduct(
         x: x, w: weights, count: count, rows: rows, columns: columns, quantized: !dense)
       let roundings = dense ? Double(columns) : Double(columns / 32 * 5)
@@ -58,7 +60,8 @@ struct PackedWeightsTests {
     }
   }
 
-  /// Integer parts are equal by definition and the float expression is one: whole results agree to the bit.
+  /// Integer parts are equal by definition and the float expression is one: whole results agree to
+  /// the bit.
   @Test(arguments: InstructionSet.supported.filter { $0 != .scalar }, allTypes)
   func equalsTheScalarLevel(isa: InstructionSet, type: GGMLType) throws {
     var random = RepeatableRandom(seed: 2)
@@ -131,7 +134,8 @@ struct PackedWeightsTests {
     }
   }
 
-  /// Canonical matrices: every kind of offset, group sizes to the whole of K, K that is no multiple of 32.
+  /// Canonical matrices: every kind of offset, group sizes to the whole of K, K that is no multiple
+  /// of 32.
   @Test(arguments: InstructionSet.supported)
   func packsCanonicalMatrices(isa: InstructionSet) throws {
     var random = RepeatableRandom(seed: 6)

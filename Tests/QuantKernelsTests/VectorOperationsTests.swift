@@ -10,8 +10,9 @@ import Testing
     return (0..<count).map { _ in (Float(random.next() >> 40) * 0x1p-23 - 1) * bound }
   }
 
-  /// Runs `body` on every level, on a copy of `x` with guards behind it, and expects of every element
-  /// |found − expected| ≤ ulps · 2⁻²³ |expected| + tiny, all levels the same bits, and whole guards.
+  /// Runs `body` on every level, on a copy of `x` with guards behind it, and expects of every
+  /// element |found − expected| ≤ ulps · 2⁻²³ |expected| + tiny, all levels the same bits, and
+  /// whole guards.
   private func expect(
     _ x: [Float], _ expected: [Double], ulps: Double, tiny: Double = 0x1p-149,
     _ body: (UnsafeMutablePointer<Float>, InstructionSet) -> Void
@@ -41,7 +42,8 @@ import Testing
     let weight = values(count, 2, seed: 4)
     let mean = x.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(max(count, 1))
     let root = (mean + 1e-5).squareRoot()
-    // The sum of squares: a chain of count / 16 and a tree of 4, halved by the root; five more roundings.
+    // The sum of squares: a chain of count / 16 and a tree of 4, halved by the root; five more
+    // roundings.
     expect(
       x, zip(x, weight).map { Double($0) / root * Double($1) },
       ulps: (Double(count) / 16 + 4) / 4 + 3
@@ -66,7 +68,8 @@ import Testing
       let x = Double(gate)
       return x / (1 + exponential(-2 * 0.7978845608028654 * (x + 0.044715 * x * x * x)))
     }
-    // The exponent's relative rounding, 3 · 2⁻²⁴, times the exponent, at most 145 where anything is left.
+    // The exponent's relative rounding, 3 · 2⁻²⁴, times the exponent, at most 145 where anything is
+    // left.
     expect(gate, zip(gelu, up).map { $0 * Double($1) }, ulps: 300, tiny: 1e-37) { y, set in
       VectorOperations.geluMultiply(
         UnsafePointer(y), up, into: y, count: count, instructionSet: set)
@@ -137,7 +140,8 @@ import Testing
     }
   }
 
-  /// Steps through all floats: exp (as silu's denominator), and tanh, across subnormal results and overflow.
+  /// Steps through all floats: exp (as silu's denominator), and tanh, across subnormal results and
+  /// overflow.
   @Test func exponentialsEverywhere() {
     var x: [Float] = [0, -0.0, 1e-30, -1e-30, 88.72, 88.73, 89, 104, 1e30, -87.3, -88, -103, -104]
     x += (-1200...1200).map { Float($0) * 0.0931 }

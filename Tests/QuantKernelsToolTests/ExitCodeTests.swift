@@ -14,7 +14,8 @@ final class ExitCodeTests: XCTestCase {
 
   override class func tearDown() { shared = nil }
 
-  /// The tool must exit so, print nothing on standard output and one line that begins with "error: ".
+  /// The tool must exit so, print nothing on standard output and one line that begins with "error:
+  /// ".
   private func expect(
     _ status: Int32, _ arguments: [String], mentions: String = "", file: StaticString = #filePath,
     line: UInt = #line
@@ -50,6 +51,8 @@ final class ExitCodeTests: XCTestCase {
         "64",
       ],
       mentions: "--group 64")
+    try expect(
+      64, ["bench", "matmul", "--shapes", "x", "--symmetric"], mentions: "--symmetric")
     try expect(64, ["convert", model, "--to", "q9", "-o", "x"])
     try expect(64, ["convert", model, "--to", "q8_0", "-o", model], mentions: "source")
     try expect(64, ["convert", model, "--to", "q8_0", "--group", "32", "-o", "x"])
@@ -108,6 +111,82 @@ final class ExitCodeTests: XCTestCase {
     try expect(69, ["bench", "matmul", "--format", "tl1", "--m", "1", "--n", "64", "--k", "64"])
   }
 
+  func testStreamsThatFail() throws {
+    let fixture = try fixture()
+    let model = fixture.model
+    func expect(_ arguments: [String], _ redirection: String, _ subject: String) throws {
+      let run = try ToolRun(arguments, redirection: redirection)
+      XCTAssertEqual(run.status, 66, "\(arguments) \(redirection): \(run.error)")
+      XCTAssertTrue(run.error.hasPrefix("error: standard \(subject): "), run.error)
+      XCTAssertEqual(run.error.filter { $0 == "\n" }.count, 1, run.error)
+    }
+    let generate = ["generate", "--model", model, "--prompt", "x", "-n", "4", "--no-chat-template"]
+    for command in [["inspect", model], generate, generate + ["--json"], ["--help"]] {
+      #if os(Linux)
+        try expect(command, ">/dev/full", "output")
+      #endif
+      try expect(command, ">&-", "output")
+    }
+    let tokenize = ["tokenize", "--model", model]
+    try expect(tokenize, "<&-", "input")
+    try expect(tokenize, "</", "input")
+    // A file of ours must not get the number of a closed stream, and then what belongs on that
+    // stream.
+    let copy = ["convert", model, "--to", "q8_0", "-o", fixture.path("closed.gguf")]
+    XCTAssertEqual(try ToolRun(copy, redirection: "<&- >&- 2>&-").status, 66)
+    XCTAssertEqual(try ToolRun(["inspect", fixture.path("closed.gguf")]).status, 0)
+    XCTAssertEqual(try ToolRun(copy, redirection: "2>&-").status, 0)
+  }
+
+  func testWhatMemoryDoesNotHold() throws {
+    // 2⁴⁰ weights and more; a terabyte to read.
+    let matmul = ["bench", "matmul", "--format"]
+    for format in ["int4", "q8_0", "f32"] {
+      try expect(
+        69, matmul + [format, "--m", "1", "--n", "16777216", "--k", "65536"], mentions: "memory")
+      try expect(
+        69, matmul + [format, "--m", "16777216", "--n", "32", "--k", "65536"], mentions: "memory")
+    }
+    let model = try fixture().model
+    for command in [["machine"], ["model", "--model", model, "-p", "8", "-n", "0"]] {
+      let run = try ToolRun(
+        ["bench"] + command + ["--read-megabytes", "65536"],
+        // Less than any machine has, so that the test does not depend on it.
+        limitKilobytes: 8 << 20)
+      XCTAssertEqual(run.status, 69, run.error)
+      XCTAssertTrue(run.error.contains("memory"), run.error)
+    }
+  }
+
+  func testNamesCannotDriveTheTerminal() throws {
+    try expect(66, ["inspect", "no\u{1B}[2Jfile"], mentions: "no\\u{1b}[2Jfile")
+  }
+
+  /// Nothing is left of a conversion that Ctrl-C ends, nor is anything else than 130 said.
+  func testInterruptedConversion() throws {
+    let fixture = try fixture()
+    let source = fixture.path("large.gguf")
+    XCTAssertEqual(try ToolRun(["synthesize", "-o", source]).status, 0)
+    let before = fixture.names
+    let run = try ToolRun(
+      ["convert", source, "--to", "f32", "--threads", "1", "-o", fixture.path("never.gguf")],
+      interruptWhen: { fixture.names != before })
+    XCTAssertEqual(run.status, 130, run.error)
+    XCTAssertEqual(run.output + run.error, "")
+    XCTAssertEqual(fixture.names, before)
+    let generation = try ToolRun(
+      ["generate", "--model", source, "--prompt", "x", "-n", "4000", "--json"], interruptAfter: 1)
+    XCTAssertEqual(generation.status, 130, generation.error)
+    XCTAssertEqual(generation.output + generation.error, "")
+    let text = fixture.write(
+      "long.txt", String(repeating: ToolFixture.text, count: 100))
+    let perplexity = try ToolRun(
+      ["perplexity", "--model", source, "--text", text], interruptAfter: 1)
+    XCTAssertEqual(perplexity.status, 130, perplexity.error)
+    XCTAssertEqual(perplexity.output + perplexity.error, "")
+    try FileManager.default.removeItem(atPath: source)
+  }
+
   func testInterruption() throws {
     // Far more than a second of work, which the signal must end.
     let start = Date()
@@ -122,7 +201,8 @@ final class ExitCodeTests: XCTestCase {
   func testHelpAndVersion() throws {
     for arguments in [
       ["--help"], ["generate", "--help"], ["perplexity", "--help"], ["tokenize", "--help"],
-      ["inspect", "--help"], ["convert", "--help"], ["bench", "machine", "--help"],
+      ["inspect", "--help"], ["convert", "--help"], ["bench", "--help"],
+      ["bench", "machine", "--help"],
       ["bench", "model", "--help"], ["bench", "matmul", "--help"],
     ] {
       let run = try ToolRun(arguments)

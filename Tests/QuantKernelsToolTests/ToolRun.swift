@@ -29,11 +29,24 @@ struct ToolRun {
 
   /// Runs the tool to its end.
   ///
-  /// - Parameter interruptAfter: seconds after which SIGINT is sent.
-  init(_ arguments: [String], input: String = "", interruptAfter: Double? = nil) throws {
+  /// - Parameters:
+  ///   - interruptAfter: seconds after which SIGINT is sent.
+  ///   - interruptWhen: after which SIGINT is sent, or after a minute.
+  ///   - redirection: what a shell does to the tool's streams, such as `>/dev/full` or `<&-`.
+  ///   - limitKilobytes: the address space that the tool may take.
+  init(
+    _ arguments: [String], input: String = "", interruptAfter: Double? = nil,
+    interruptWhen: (() -> Bool)? = nil, redirection: String? = nil, limitKilobytes: Int? = nil
+  ) throws {
     let process = Process()
     process.executableURL = Self.executable
     process.arguments = arguments
+    if redirection != nil || limitKilobytes != nil {
+      let limit = limitKilobytes.map { "ulimit -v \($0) && " } ?? ""
+      process.executableURL = URL(fileURLWithPath: "/bin/sh")
+      process.arguments =
+        ["-c", "\(limit)exec \"$@\" \(redirection ?? "")", "sh", Self.executable.path] + arguments
+    }
     let (standardInput, standardOutput, standardError) = (Pipe(), Pipe(), Pipe())
     process.standardInput = standardInput
     process.standardOutput = standardOutput
@@ -53,6 +66,13 @@ struct ToolRun {
     try standardInput.fileHandleForWriting.close()
     if let interruptAfter {
       Thread.sleep(forTimeInterval: interruptAfter)
+      process.interrupt()
+    }
+    if let interruptWhen {
+      let deadline = Date(timeIntervalSinceNow: 60)
+      while !interruptWhen(), process.isRunning, Date() < deadline {
+        Thread.sleep(forTimeInterval: 0.002)
+      }
       process.interrupt()
     }
     process.waitUntilExit()
@@ -91,6 +111,8 @@ final class ToolFixture {
   func write(_ name: String, _ text: String) -> String { write(name, bytes: Array(text.utf8)) }
 
   func write(_ name: String, bytes: [UInt8]) -> String { folder.write(bytes, name) }
+
+  var names: [String] { folder.names }
 
   func bytes(_ name: String) throws -> [UInt8] { try XCTUnwrap(readFile(path(name))) }
 

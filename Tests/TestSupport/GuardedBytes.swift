@@ -4,8 +4,8 @@
   import Darwin
 #endif
 
-/// Memory whose last byte lies just before a page that may not be touched, so that reading one byte too
-/// many ends the test run instead of passing unseen.
+/// Memory whose last byte lies just before a page that may not be touched, so that reading one byte
+/// too many ends the test run instead of passing unseen.
 public final class GuardedBytes {
   public let capacity: Int
   private let start: UnsafeMutableRawPointer

@@ -1,7 +1,7 @@
 import QuantKernels
 
-/// Rows of random GGUF blocks: every bit of the codes random, scales of about 1/64, so that any code and any
-/// packing mistake shows.
+/// Rows of random GGUF blocks: every bit of the codes random, scales of about 1/64, so that any
+/// code and any packing mistake shows.
 public func randomBlocks(
   _ type: GGMLType, rows: Int, columns: Int, using random: inout RepeatableRandom
 ) -> [UInt8] {

@@ -7,8 +7,8 @@ public struct ReferenceProduct {
 
   /// `x`: `[count × columns]`, `w`: `[rows × columns]`.
   ///
-  /// With `quantized` the activations are first rounded as the fast mode defines it: in groups of 32,
-  /// scale = max|x| / 127 in float32, code = round to even of x · (127 / max|x|) in float32.
+  /// With `quantized` the activations are first rounded as the fast mode defines it: in groups of
+  /// 32, scale = max|x| / 127 in float32, code = round to even of x · (127 / max|x|) in float32.
   public init(x: [Float], w: [Float], count: Int, rows: Int, columns: Int, quantized: Bool) {
     var values: [Double] = []
     var magnitudes: [Double] = []
@@ -48,8 +48,8 @@ public struct ReferenceProduct {
     self.magnitudes = magnitudes
   }
 
-  /// The first element of `found` that is off by more than `roundings` float32 roundings of its magnitude,
-  /// described; nil when all are within.
+  /// The first element of `found` that is off by more than `roundings` float32 roundings of its
+  /// magnitude, described; nil when all are within.
   public func mismatch(_ found: [Float], roundings: Double) -> String? {
     guard found.count == values.count else { return "\(found.count) values for \(values.count)" }
     for (index, value) in values.enumerated() {

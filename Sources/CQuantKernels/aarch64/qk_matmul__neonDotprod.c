@@ -66,7 +66,8 @@ LAYER vb vb_plain(vb b, const int format) {
   return b;
 }
 
-// A step's activations of up to four rows in one register, four bytes a row: sdot takes a row's by its lane.
+// A step's activations of up to four rows in one register, four bytes a row: sdot takes a row's by
+// its lane.
 typedef int32x4_t vx;
 LAYER vx vx_load(const int8_t *x, const int height) {
   if (height == 4) return vreinterpretq_s32_s8(vld1q_s8(x));
@@ -88,7 +89,8 @@ LAYER va va_zero(void) {
   FOUR a.q[r] = vdupq_n_s32(0);
   return a;
 }
-LAYER va va_dot_unit(va acc, vb codes, int8x16_t x, const int bits, const int step, const int height) {
+LAYER va va_dot_unit(va acc, vb codes, int8x16_t x, const int bits, const int step,
+                     const int height) {
   (void)bits, (void)step, (void)height;
   FOUR acc.q[r] = vdotq_s32(acc.q[r], vreinterpretq_s8_u8(codes.q[r]), x);
   return acc;

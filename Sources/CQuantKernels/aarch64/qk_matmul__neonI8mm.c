@@ -26,9 +26,10 @@
 // A step: register r holds outputs 2r and 2r + 1, 8 k each.
 typedef struct { uint8x16_t q[8]; } vb;
 
-// A unit is two rows: smmla leaves in register r row 0 and row 1 of outputs 2r and 2r + 1, and floats stay in that order
-// until they are stored. A tile of one row takes sdot, which leaves two sums for each of the outputs 2r and 2r + 1; its
-// floats are the four registers of 16 outputs in order, and the other four are never made.
+// A unit is two rows: smmla leaves in register r row 0 and row 1 of outputs 2r and 2r + 1, and
+// floats stay in that order until they are stored. A tile of one row takes sdot, which leaves two
+// sums for each of the outputs 2r and 2r + 1; its floats are the four registers of 16 outputs in
+// order, and the other four are never made.
 typedef struct { int32x4_t q[8]; } va;
 typedef struct { float32x4_t q[8]; } vu;
 
@@ -46,7 +47,8 @@ LAYER vb vb_high4(vb b) {
   EIGHT b.q[r] = vshrq_n_u8(b.q[r], 4);
   return b;
 }
-// Planes count 64 bytes of codes as a step: the second four registers find theirs in the same 64 bytes, one field up.
+// Planes count 64 bytes of codes as a step: the second four registers find theirs in the same 64
+// bytes, one field up.
 typedef struct { uint8x16_t q[4]; } vb_plane;
 LAYER vb_plane vb_load_plane(const uint8_t *p) {
   vb_plane b;
@@ -103,7 +105,8 @@ LAYER va va_start(const int32_t *start, const int unit, const int height) {
   EIGHT a.q[r] = first;
   return a;
 }
-LAYER va va_dot_unit(va acc, vb codes, int8x16_t x, const int bits, const int step, const int height) {
+LAYER va va_dot_unit(va acc, vb codes, int8x16_t x, const int bits, const int step,
+                     const int height) {
   (void)bits, (void)step;
   EIGHT {
     const int8x16_t w = vreinterpretq_s8_u8(codes.q[r]);
@@ -154,7 +157,8 @@ LAYER float32x4_t join_high(float32x4_t a, float32x4_t b) {
 LAYER vu vu_weights(vf weights, const int height) {
   vu v;
   FOUR {
-    v.q[height == 1 ? r : 2 * r] = height == 1 ? weights.q[r] : join_low(weights.q[r], weights.q[r]);
+    v.q[height == 1 ? r : 2 * r] =
+        height == 1 ? weights.q[r] : join_low(weights.q[r], weights.q[r]);
     v.q[height == 1 ? 4 + r : 2 * r + 1] = join_high(weights.q[r], weights.q[r]);
   }
   return v;
@@ -165,7 +169,8 @@ LAYER vf vu_row(vu y, const int row, const int height) {
     if (height == 1)
       v.q[r] = y.q[r];
     else
-      v.q[r] = row == 0 ? join_low(y.q[2 * r], y.q[2 * r + 1]) : join_high(y.q[2 * r], y.q[2 * r + 1]);
+      v.q[r] =
+          row == 0 ? join_low(y.q[2 * r], y.q[2 * r + 1]) : join_high(y.q[2 * r], y.q[2 * r + 1]);
   }
   return v;
 }
@@ -174,7 +179,8 @@ LAYER void vu_store(float *out, size_t stride, const int unit, vu y, const int h
   vf_store(first, vu_row(y, 0, height));
   if (height > 1) vf_store(first + stride, vu_row(y, 1, height));
 }
-LAYER void vu_store_first(float *out, size_t stride, const int unit, vu y, size_t count, const int height) {
+LAYER void vu_store_first(float *out, size_t stride, const int unit, vu y, size_t count,
+                          const int height) {
   float *first = out + 2 * (size_t)unit * stride;
   vf_store_first(first, vu_row(y, 0, height), count);
   if (height > 1) vf_store_first(first + stride, vu_row(y, 1, height), count);

@@ -1,7 +1,8 @@
 #ifndef QK_VECTOR_H
 #define QK_VECTOR_H
-// Element-wise operations on float32 vectors. Every level of instruction sets runs the same sequence of
-// IEEE operations per element, and sums in the same 16 lanes, so all levels give the same bits.
+// Element-wise operations on float32 vectors. Every level of instruction sets runs the same
+// sequence of IEEE operations per element, and sums in the same 16 lanes, so all levels give the
+// same bits.
 #include "qk_isa.h"
 
 #include <stddef.h>
@@ -34,7 +35,8 @@ typedef struct qk_vector_kernels {
   void (*QK_NONNULL soft_cap)(float *QK_NONNULL x, float cap, ptrdiff_t n);
   // x = exp(x - max x) / sum
   void (*QK_NONNULL softmax)(float *QK_NONNULL x, ptrdiff_t n);
-  // Rotates pairs of each head's first 2*pairs elements: (2i, 2i+1) or (i, pairs+i) by (cos[i], sin[i]).
+  // Rotates pairs of each head's first 2*pairs elements: (2i, 2i+1) or (i, pairs+i) by (cos[i],
+  // sin[i]).
   void (*QK_NONNULL rotate_interleaved)(float *QK_NONNULL x, ptrdiff_t heads, ptrdiff_t head_stride,
                                         ptrdiff_t pairs, const float *QK_NONNULL cos,
                                         const float *QK_NONNULL sin);

@@ -66,7 +66,8 @@ LAYER vf vf_load(const float *p) {
   return v;
 }
 static float half_to_float(uint16_t h) {
-  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
+  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31,
+                 fraction = h & 1023;
   uint32_t bits;
   if (exponent == 31) {
     bits = sign | 0x7f800000u | fraction << 13;
@@ -133,7 +134,8 @@ LAYER vf vf_neg(vf a) {
   return a;
 }
 
-// Round to nearest, ties to even, of |value| ≤ 127: adding 1.5 · 2^23 leaves the integer in the low bits.
+// Round to nearest, ties to even, of |value| ≤ 127: adding 1.5 · 2^23 leaves the integer in the low
+// bits.
 static int32_t round_even(float value) {
   const float shifted = value + 0x1.8p23f;
   int32_t bits;

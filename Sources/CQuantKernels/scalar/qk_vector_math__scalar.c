@@ -98,7 +98,8 @@ uint16_t qk_float_to_half__scalar(float x) {
   // From 65520 on, the value nearest is past the largest finite one.
   if (magnitude >= 0x477FF000u) return (uint16_t)(sign | 0x7C00u);
   if (magnitude < 0x38800000u) {
-    // Subnormal or zero: adding 1/2 leaves multiples of 2^-24, rounded to nearest even, in the low bits.
+    // Subnormal or zero: adding 1/2 leaves multiples of 2^-24, rounded to nearest even, in the low
+    // bits.
     return (uint16_t)(sign | (to_bits(fabsf(x) + 0.5f) - 0x3F000000u));
   }
   uint32_t odd = (magnitude >> 13) & 1u;

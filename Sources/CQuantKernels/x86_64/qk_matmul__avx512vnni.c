@@ -5,12 +5,15 @@
 #include "qk_matmul.h"
 
 // clang-format off
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), \
+    apply_to = function)
 // clang-format on
 
 #define QK_NAME(stem) qk_##stem##__avx512vnni
 #define QK_LEVEL QK_ISA_AVX512VNNI
-#define QK_MAX_HEIGHT 16 // 16 accumulators and 16 other registers; vpdpbusd takes its activation from memory
+#define QK_MAX_HEIGHT \
+  16 // 16 accumulators and 16 other registers; vpdpbusd takes its activation from memory
 
 typedef __m512i vi, vb, va;
 typedef __m512 vf;
@@ -26,7 +29,8 @@ LAYER vb vb_merge(vb low, vb plane, int shift, int mask, int up) {
 }
 LAYER va va_zero(void) { return _mm512_setzero_si512(); }
 LAYER va va_init(int32_t value) { return _mm512_set1_epi32(value); }
-// Unsigned codes by signed activations: u8 × s8 sums of four cannot saturate a 32-bit lane (Intel SDM, VPDPBUSD).
+// Unsigned codes by signed activations: u8 × s8 sums of four cannot saturate a 32-bit lane (Intel
+// SDM, VPDPBUSD).
 LAYER va va_dot(va acc, vb codes, const int8_t *x, int bits, int step) {
   (void)bits, (void)step;
   int32_t four;
@@ -40,7 +44,9 @@ LAYER vf va_finish(va acc, int bits) {
 LAYER vf vf_zero(void) { return _mm512_setzero_ps(); }
 LAYER vf vf_set1(float v) { return _mm512_set1_ps(v); }
 LAYER vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-LAYER vf vf_load_half(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+LAYER vf vf_load_half(const uint8_t *p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
 LAYER vf vf_load_brain(const uint8_t *p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
@@ -54,7 +60,8 @@ LAYER vf vf_load_s8(const uint8_t *p) {
 // Code j of each output's four.
 LAYER vf vf_from_codes(const uint8_t *step, int j) {
   const __m512i all = _mm512_loadu_si512(step);
-  return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(all, (unsigned)(8 * j)), _mm512_set1_epi32(255)));
+  return _mm512_cvtepi32_ps(
+      _mm512_and_si512(_mm512_srli_epi32(all, (unsigned)(8 * j)), _mm512_set1_epi32(255)));
 }
 LAYER void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
 LAYER void vf_store_first(float *p, vf v, size_t count) {
@@ -78,7 +85,8 @@ LAYER float qk_quantize_group__avx512vnni(const float *x, int8_t *codes, int32_t
   const __m512 factor = _mm512_set1_ps(inverse);
   const __m512i a0 = _mm512_maskz_cvtps_epi32(on, _mm512_mul_ps(low, factor));
   const __m512i a1 = _mm512_maskz_cvtps_epi32(on, _mm512_mul_ps(high, factor));
-  _mm256_storeu_si256((__m256i *)codes, _mm256_set_m128i(_mm512_cvtsepi32_epi8(a1), _mm512_cvtsepi32_epi8(a0)));
+  _mm256_storeu_si256((__m256i *)codes,
+                      _mm256_set_m128i(_mm512_cvtsepi32_epi8(a1), _mm512_cvtsepi32_epi8(a0)));
   totals[0] = _mm512_reduce_add_epi32(a0);
   totals[1] = _mm512_reduce_add_epi32(a1);
   return scale;

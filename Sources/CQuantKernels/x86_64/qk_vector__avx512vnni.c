@@ -9,7 +9,9 @@
 
 #pragma STDC FP_CONTRACT OFF
 // clang-format off
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), \
+    apply_to = function)
 // clang-format on
 
 #include "bodies/qk_vector_lanes__avx512vnni.inc"

@@ -19,8 +19,8 @@ public enum ConversionTarget: Sendable, Equatable {
   private static let readOnly = ["q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "native"]
 
   /// - Parameter name: one of ``names``, in any case.
-  /// - Throws: ``QuantError`` `.invalidArgument` for an unknown name, `.unsupported` for a type that is
-  ///   known but cannot be written.
+  /// - Throws: ``QuantError`` `.invalidArgument` for an unknown name, `.unsupported` for a type
+  ///   that is known but cannot be written.
   public init(named name: String) throws(QuantError) {
     let lower = name.lowercased()
     if let type = ConversionTarget.ggufTypes.first(where: { $0.name.lowercased() == lower }) {

@@ -2,8 +2,8 @@ import QuantKernels
 
 /// A GGUF file as a Hugging Face checkpoint.
 ///
-/// Converters to GGUF do two things that are undone here: they reorder the rows of Q and K of the `llama` architecture so that
-/// rotary pairs stand side by side, and they add 1 to Gemma's norms.
+/// Converters to GGUF do two things that are undone here: they reorder the rows of Q and K of the
+/// `llama` architecture so that rotary pairs stand side by side, and they add 1 to Gemma's norms.
 struct GGUFCheckpoint: Checkpoint {
   let file: GGUFFile
   let entries: [CheckpointEntry]
@@ -11,7 +11,8 @@ struct GGUFCheckpoint: Checkpoint {
   private let heads: Int?
   private let keyValueHeads: Int?
 
-  /// - Throws: ``QuantError`` `.unsupported` for an architecture or a tensor without a Hugging Face name.
+  /// - Throws: ``QuantError`` `.unsupported` for an architecture or a tensor without a Hugging Face
+  ///   name.
   init(_ file: GGUFFile) throws(QuantError) {
     self.file = file
     let architecture = file.metadata.string("general.architecture") ?? ""
@@ -77,14 +78,17 @@ struct GGUFCheckpoint: Checkpoint {
       ?? matrix
   }
 
-  /// Which row of the file stands where: row `[head, half, pair]` of the checkpoint is row `[head, pair, half]` of a llama file;
-  /// nil when they agree.
+  /// Which row of the file stands where: row `[head, half, pair]` of the checkpoint is row
+  /// `[head, pair, half]` of a llama file; nil when they agree.
   private func rowOrder(_ tensor: GGUFTensor) throws(QuantError) -> [Int32]? {
     guard architecture == "llama" else { return nil }
     let isQuery = tensor.name.contains(".attn_q.")
     guard isQuery || tensor.name.contains(".attn_k.") else { return nil }
     let rows = tensor.dimensions.count == 1 ? tensor.columns : tensor.rows
-    guard let heads = isQuery ? heads : keyValueHeads, heads > 0, rows % (2 * heads) == 0 else {
+    // Compared first: what a file states may be too large to double.
+    guard let heads = isQuery ? heads : keyValueHeads, heads > 0, heads <= rows,
+      rows % (2 * heads) == 0
+    else {
       throw QuantError(
         .invalidData, "\(file.path): tensor \(tensor.name)",
         "\(rows) rows do not divide into heads of pairs",

@@ -1,6 +1,7 @@
 /// Names of a decoder's tensors in Hugging Face checkpoints, from those of GGUF.
 ///
-/// Source: the tensor tables of llama.cpp's `gguf-py/gguf/tensor_mapping.py`, for these architectures.
+/// Source: the tensor tables of llama.cpp's `gguf-py/gguf/tensor_mapping.py`, for these
+/// architectures.
 enum HuggingFaceNames {
   /// nil for a tensor that these architectures do not have.
   static func name(of tensor: String, architecture: String) -> String? {

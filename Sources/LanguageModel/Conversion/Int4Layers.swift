@@ -1,7 +1,7 @@
 import QuantKernels
 
-/// Int4 layers of safetensors files under the public tools' names: `X.qweight`, `X.qzeros`, `X.scales`, `X.g_idx`, and
-/// `X.B` with `X.s` as Marlin's own tool writes them.
+/// Int4 layers of safetensors files under the public tools' names: `X.qweight`, `X.qzeros`,
+/// `X.scales`, `X.g_idx`, and `X.B` with `X.s` as Marlin's own tool writes them.
 enum Int4Layers {
   /// The suffixes of a layer's tensors besides its weight; Marlin's workspace is scratch memory.
   private static let companions = [".qzeros", ".scales", ".g_idx", ".s", ".workspace"]
@@ -26,8 +26,10 @@ enum Int4Layers {
 
   /// Reads a layer; its format follows from the tensors' shapes.
   ///
-  /// - Parameter storesZeroPointsWhole: whether GPTQ zero points are stored as they are (`checkpoint_format: gptq_v2`).
-  /// - Throws: ``QuantError`` `.invalidData` when a tensor is missing, has another type, or its shape suits no format.
+  /// - Parameter storesZeroPointsWhole: whether GPTQ zero points are stored as they are
+  ///   (`checkpoint_format: gptq_v2`).
+  /// - Throws: ``QuantError`` `.invalidData` when a tensor is missing, has another type, or its
+  ///   shape suits no format.
   static func read(
     _ layer: String, from model: SafetensorsModel, storesZeroPointsWhole: Bool
   ) throws(QuantError) -> Int4Tensors {
@@ -65,7 +67,8 @@ enum Int4Layers {
     }
   }
 
-  /// The scales' width over the weight words' width is 8 for AWQ, 4 for QUICK, 1 for GPTQ and ½ for Marlin.
+  /// The scales' width over the weight words' width is 8 for AWQ, 4 for QUICK, 1 for GPTQ and ½ for
+  /// Marlin.
   private static func format(
     _ layer: String, width: Int, scales: Int, hasZeroPoints: Bool, hasIndices: Bool,
     storesZeroPointsWhole: Bool

@@ -14,6 +14,10 @@ extension ModelConverter {
     let linear = checkpoint.entries.filter(\.isLinear)
     let keepsCodes =
       linear.allSatisfy(\.isInt4) && (options.groupSize ?? 32) == 32 && !linear.isEmpty
+    // Codes of all layers, one a byte and then packed; and of one tensor at a time its floats, in
+    // two orders, and what they become.
+    let sizes = checkpoint.entries.map { entry in MemoryRequirement.sum([entry.shape]) }
+    try checkMemory(linear.map { [2] + $0.shape } + [[12, sizes.max() ?? 0]])
     let groupSize = keepsCodes ? 32 : try chooseGroupSize(linear)
     var summary = Summary()
     summary.groupSize = groupSize

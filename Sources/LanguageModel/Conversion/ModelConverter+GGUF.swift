@@ -5,6 +5,9 @@ extension ModelConverter {
   func requantize(
     _ file: GGUFFile, to type: GGMLType, path: String, _ work: Work
   ) throws(QuantError) -> Summary {
+    // Rows of one part for each worker, as floats and as blocks.
+    let widest = file.tensors.map(\.columns).max() ?? 0
+    try checkMemory([[8, 4, pool.threads, widest]])
     var writer = GGUFWriter()
     writer.copyMetadata(from: file.metadata)
     try writer.set("general.file_type", .uint32(Self.fileType(type)))
@@ -44,8 +47,8 @@ extension ModelConverter {
     return summary
   }
 
-  /// Matrices are converted: two dimensions or more, with more than one row. Norms, biases, scales and frequency
-  /// divisors have one.
+  /// Matrices are converted: two dimensions or more, with more than one row. Norms, biases, scales
+  /// and frequency divisors have one.
   static func isMatrix(_ tensor: GGUFTensor) -> Bool {
     tensor.rows > 1 && tensor.dimensions.count >= 2
   }

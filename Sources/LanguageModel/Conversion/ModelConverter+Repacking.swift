@@ -10,9 +10,12 @@ extension ModelConverter {
         .invalidArgument, source, "is int4 already, and a repack keeps its groups and codes",
         remedy: "leave --group, --symmetric and --embeddings out")
     }
-    let declared = model.files.lazy.compactMap { $0.metadata["checkpoint_format"] }.first
+    let declared = try QuantizationConfiguration(of: model).checkpointFormat
     let weights = model.tensors.filter { Int4Layers.isWeight($0.name) }
     let layers = Set(weights.map { Int4Layers.layer(ofWeight: $0.name) })
+    // Eight codes a word: one a byte, and packed; of one layer at a time a few copies.
+    let words = weights.map { $0.byteCount / 4 }
+    try checkMemory(words.map { [16, $0] } + [[32, words.max() ?? 0]])
     var packed: [(layer: String, matrix: Int4Matrix)] = []
     var summary = Summary()
     for (index, weight) in weights.enumerated() {
@@ -50,7 +53,8 @@ extension ModelConverter {
     return summary
   }
 
-  /// Old GPTQ holds zero points 1…16. If any is 0, all layers are written in its second version, which holds 0…15.
+  /// Old GPTQ holds zero points 1…16. If any is 0, all layers are written in its second version,
+  /// which holds 0…15.
   static func finalFormat(
     _ format: Int4Tensors.Format, _ matrices: [Int4Matrix]
   ) -> Int4Tensors.Format {
@@ -62,8 +66,9 @@ extension ModelConverter {
     return hasZero ? .gptqV2 : .gptq
   }
 
-  /// Adds a layer. QUICK's order comes in blocks of 128 outputs, Marlin's in 64, the others' words hold 8: a layer of another
-  /// number is padded with outputs of zeros, and the file's metadata says how many are real.
+  /// Adds a layer. QUICK's order comes in blocks of 128 outputs, Marlin's in 64, the others' words
+  /// hold 8: a layer of another number is padded with outputs of zeros, and the file's metadata
+  /// says how many are real.
   static func add(
     _ entry: (layer: String, matrix: Int4Matrix), _ format: Int4Tensors.Format,
     to writer: inout SafetensorsWriter

@@ -1,11 +1,18 @@
 import QuantKernels
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// Writes a model in another type or format.
 ///
-/// - GGUF to GGUF: matrices of linear layers, the embedding and the head are requantized; everything of one
-///   dimension stays float32. A matrix whose rows are no whole number of the type's blocks becomes F16.
-/// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are repacked
-///   as they stand), the rest becomes F16, under Hugging Face's names.
+/// - GGUF to GGUF: matrices of linear layers, the embedding and the head are requantized;
+///   everything of one dimension stays float32. A matrix whose rows are no whole number of the
+///   type's blocks becomes F16.
+/// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are
+///   repacked as they stand), the rest becomes F16, under Hugging Face's names.
 /// - int4 safetensors to int4 safetensors: a repack by integer moves; every other tensor is copied.
 ///
 /// The file appears whole or not at all.
@@ -13,11 +20,13 @@ public struct ModelConverter {
   public struct Options: Sendable, Equatable {
     /// Type of the embedding and the head when it is not that of the other matrices; GGUF only.
     public var embeddingType: GGMLType?
-    /// Inputs that share a scale in int4 safetensors; nil takes the largest of 128, 64 and 32 that divides all
-    /// layers, and 32 where the source's Q4_0 groups can be kept.
+    /// Inputs that share a scale in int4 safetensors; nil takes the largest of 128, 64 and 32 that
+    /// divides all layers, and 32 where the source's Q4_0 groups can be kept.
     public var groupSize: Int?
     /// No zero points in int4 safetensors that are quantized here. Marlin never has them.
     public var symmetric = false
+    /// Bytes that the conversion may take; nil means the machine's memory.
+    public var memoryLimit: Int?
 
     public init() {}
   }
@@ -56,18 +65,15 @@ public struct ModelConverter {
   /// - Parameters:
   ///   - isCancelled: asked between pieces of work.
   ///   - progress: called with the share done, 0…1.
-  /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot hold the
-  ///   source (an int4 model as GGUF, zero points in Marlin, a shape that a format does not cover);
-  ///   `.invalidArgument` for an output that is the source; `.cancelled`.
+  /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot
+  ///   hold the source (an int4 model as GGUF, zero points in Marlin, a shape that a format does
+  ///   not cover); `.invalidArgument` for an output that is the source; `.cancelled`.
   /// - Complexity: O(weights) time; memory of one matrix for GGUF, of the new file for safetensors.
   public func write(
     to path: String, isCancelled: @escaping @Sendable () -> Bool = { false },
     progress: ((Double) -> Void)? = nil
   ) throws(QuantError) -> Summary {
-    guard path != source else {
-      throw QuantError(
-        .invalidArgument, path, "is both source and output", remedy: "write to another path")
-    }
+    try refuseSource([source], as: path)
     let work = Work(isCancelled: isCancelled, progress: progress)
     switch (try ModelFileKind(path: source), target) {
     case (.gguf, .gguf(let type)):
@@ -77,6 +83,7 @@ public struct ModelConverter {
         of: try GGUFCheckpoint(try GGUFFile(path: source)), as: format, path: path, work)
     case (.safetensors, .safetensors(let format)):
       let model = try SafetensorsModel(path: source)
+      try refuseSource(model.files.map(\.path), as: path)
       if model.tensors.contains(where: { Int4Layers.isWeight($0.name) }) {
         return try repack(model, to: format, path: path, work)
       }
@@ -87,6 +94,28 @@ public struct ModelConverter {
         .unsupported, source, "a safetensors file has no tokenizer, which a GGUF file needs",
         remedy: "convert the original checkpoint with llama.cpp's convert_hf_to_gguf.py first")
     }
+  }
+
+  /// - Throws: ``QuantError`` when the output is one of the sources, by whatever path or link.
+  private func refuseSource(_ sources: [String], as output: String) throws(QuantError) {
+    func identity(_ path: String) -> [UInt64]? {
+      var status = stat()
+      guard stat(path, &status) == 0 else { return nil }
+      return [UInt64(truncatingIfNeeded: status.st_dev), UInt64(truncatingIfNeeded: status.st_ino)]
+    }
+    let written = identity(output)
+    for path in sources where path == output || (written != nil && identity(path) == written) {
+      throw QuantError(
+        .invalidArgument, output, "is both source and output", remedy: "write to another path")
+    }
+  }
+
+  /// - Throws: ``QuantError`` `.outOfMemory` when the products of a conversion exceed what is
+  ///   there.
+  func checkMemory(_ needed: [[Int]]) throws(QuantError) {
+    try MemoryRequirement.check(
+      MemoryRequirement.sum(needed), limit: options.memoryLimit ?? MemoryRequirement.availableBytes,
+      subject: source, remedy: "convert a smaller model, or on a machine with more memory")
   }
 
   /// Cancellation and progress of one conversion.

@@ -7,8 +7,8 @@ public enum ModelFileKind: Sendable {
 
   /// Looks at a path: a folder or an index counts as safetensors.
   ///
-  /// - Throws: ``QuantError`` `.missingFile` when nothing can be read there, `.invalidData` for a file that
-  ///   is neither.
+  /// - Throws: ``QuantError`` `.missingFile` when nothing can be read there, `.invalidData` for a
+  ///   file that is neither.
   public init(path: String) throws(QuantError) {
     if path.hasSuffix(".json") || path.hasSuffix("/") {
       self = .safetensors

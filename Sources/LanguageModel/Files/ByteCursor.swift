@@ -1,4 +1,5 @@
-/// Reads little-endian fields one after another; past the end every read gives nil and moves nothing.
+/// Reads little-endian fields one after another; past the end every read gives nil and moves
+/// nothing.
 ///
 /// All offsets stay within `0...bytes.count`, so no sum here can overflow.
 struct ByteCursor {
@@ -40,8 +41,9 @@ struct ByteCursor {
     return UInt64(littleEndian: value)
   }
 
-  /// A 64-bit count of things that take at least `minimumBytes` each; nil where the rest of the bytes
-  /// cannot hold so many. Whoever reserves memory by such a count reserves in proportion to the file.
+  /// A 64-bit count of things that take at least `minimumBytes` each; nil where the rest of the
+  /// bytes cannot hold so many. Whoever reserves memory by such a count reserves in proportion to
+  /// the file.
   mutating func count(ofAtLeast minimumBytes: Int) -> Int? {
     let start = offset
     guard let value = uint64() else { return nil }
@@ -83,8 +85,8 @@ func compareBytes(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> I
   return a.count - b.count
 }
 
-/// A name from a file as it may stand in a one-line message: control characters and quotes escaped, at
-/// most 80 characters.
+/// A name from a file as it may stand in a one-line message: control characters and quotes escaped,
+/// at most 80 characters.
 func quoted(_ name: String) -> String {
   var text = "'"
   for scalar in name.unicodeScalars.prefix(80) {

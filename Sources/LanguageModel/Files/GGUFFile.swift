@@ -3,8 +3,9 @@ import QuantKernels
 /// A GGUF file, version 2 or 3, mapped into memory and checked.
 ///
 /// The whole header is checked on opening: every length against the file, keys and tensor names for
-/// UTF-8 and repetition, tensors for their types, shapes, alignment and overlap. Tensor data is only
-/// located. Opening costs O(header) time and, beside the mapping, memory below four times the header.
+/// UTF-8 and repetition, tensors for their types, shapes, alignment and overlap. Tensor data is
+/// only located. Opening costs O(header) time and, beside the mapping, memory below four times the
+/// header.
 ///
 /// Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 public final class GGUFFile: Sendable {
@@ -27,7 +28,8 @@ public final class GGUFFile: Sendable {
   /// Opens and checks the file at `path`.
   ///
   /// - Throws: `missingFile` and `outOfMemory` as ``MappedFile``; `unsupported` for version 1, a
-  ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is wrong.
+  ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is
+  ///   wrong.
   public convenience init(path: String) throws(QuantError) {
     try self.init(file: MappedFile(path: path))
   }
@@ -63,8 +65,8 @@ public final class GGUFFile: Sendable {
 
   /// The bytes of one of this file's tensors; valid while this object lives.
   ///
-  /// They begin on a multiple of ``alignment`` in the file, and so in memory up to the size of a page. A
-  /// tensor of another file gives what of its extent lies in this one.
+  /// They begin on a multiple of ``alignment`` in the file, and so in memory up to the size of a
+  /// page. A tensor of another file gives what of its extent lies in this one.
   public func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
     let bytes = file.bytes
     let start = min(tensor.offset, bytes.count)
@@ -72,10 +74,11 @@ public final class GGUFFile: Sendable {
     return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
   }
 
-  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it returns.
+  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it
+  /// returns.
   ///
-  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
-  /// use in the source.
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
+  /// its last use in the source.
   public func withBytes<R, E: Error>(
     of tensor: GGUFTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

@@ -29,7 +29,8 @@ struct GGUFHeaderParser {
         .invalidData, "ends within the header, after \(file.bytes.count) bytes",
         "fetch the file again")
     }
-    // Versions are small, so a version whose low half is zero is one written in the other byte order.
+    // Versions are small, so a version whose low half is zero is one written in the other byte
+    // order.
     if version & 0xffff == 0, version != 0 {
       throw refused(
         .unsupported, "is a big-endian GGUF file",
@@ -47,7 +48,8 @@ struct GGUFHeaderParser {
         "fetch the file again")
     }
     // A key takes at least its length, a type and one byte; a tensor its name's length, a number of
-    // dimensions, a type and an offset. So counts beyond the file are refused before anything is reserved.
+    // dimensions, a type and an offset. So counts beyond the file are refused before anything is
+    // reserved.
     guard keys <= UInt64(cursor.remaining / 13), tensors <= UInt64(cursor.remaining / 24) else {
       throw refused(
         .invalidData,
@@ -92,7 +94,8 @@ struct GGUFHeaderParser {
       }
       if let problem {
         throw damaged(
-          "metadata key \(quoted(String(decoding: key, as: UTF8.self))), at byte \(start), \(problem)"
+          "metadata key \(quoted(String(decoding: key, as: UTF8.self))), at byte \(start), "
+            + problem
         )
       }
       offsets.append(start)
@@ -129,7 +132,8 @@ struct GGUFHeaderParser {
   private static func skipElements(
     _ cursor: inout ByteCursor, _ type: GGUFValueType, _ count: Int, depth: Int
   ) -> String? {
-    // Scalars are skipped at once; `count` was checked against the bytes left, so this cannot overflow.
+    // Scalars are skipped at once; `count` was checked against the bytes left, so this cannot
+    // overflow.
     if type != .bool, let size = type.fixedBytes {
       return cursor.slice(count * size) == nil ? "holds an array past the end of the file" : nil
     }
@@ -156,15 +160,16 @@ struct GGUFHeaderParser {
   mutating func tensors(
     alignment: Int
   ) throws(QuantError) -> (tensors: [GGUFTensor], dataOffset: Int) {
-    // Descriptions come before the data, whose beginning depends on where they end; so first the end.
+    // Descriptions come before the data, whose beginning depends on where they end; so first the
+    // end.
     let first = cursor
     for index in 0..<tensorCount {
       guard cursor.string() != nil, let rank = cursor.uint32(), rank <= 4,
         cursor.slice(Int(rank) * 8 + 12) != nil
       else {
         throw damaged(
-          "tensor \(index) of \(tensorCount) has no whole description (a name, at most 4 dimensions, "
-            + "a type, an offset)")
+          "tensor \(index) of \(tensorCount) has no whole description (a name, at most 4 "
+            + "dimensions, a type, an offset)")
       }
     }
     // Header offsets are below the file's size, so this sum is far from overflow.
@@ -229,8 +234,8 @@ struct GGUFHeaderParser {
         "tensor \(quoted(name)): its \(byteCount) bytes from offset \(relative) run past the "
           + "\(available) bytes of tensor data")
     }
-    // No type holds more than 8 elements a byte (Q1_0: 128 in 18), and the bytes are those of a file that
-    // exists, so the product of the dimensions fits `Int`.
+    // No type holds more than 8 elements a byte (Q1_0: 128 in 18), and the bytes are those of a
+    // file that exists, so the product of the dimensions fits `Int`.
     return GGUFTensor(
       name: name, typeNumber: number, sizes: sizes, rank: Int(rank),
       offset: dataOffset + Int(relative), byteCount: byteCount)

@@ -3,8 +3,8 @@ import QuantKernels
 /// The keys and values of a GGUF file's header, read in place.
 ///
 /// Nothing is copied until it is asked for: a view keeps 12 bytes a key, so a header cannot make it
-/// grow beyond the file. Every accessor gives nil for a key that is absent or of another type. Keeps the
-/// file mapped.
+/// grow beyond the file. Every accessor gives nil for a key that is absent or of another type.
+/// Keeps the file mapped.
 ///
 /// Lookups cost O(log keys) comparisons, arrays O(elements). Format:
 /// <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
@@ -94,8 +94,8 @@ public struct GGUFMetadata: Sendable {
 
   /// Calls `body` with the bytes of each string of an array of strings, in order, without copying.
   ///
-  /// The bytes are valid during the call. Returns false, having called nothing, when the key is no array
-  /// of strings.
+  /// The bytes are valid during the call. Returns false, having called nothing, when the key is no
+  /// array of strings.
   @discardableResult
   public func forEachString<E: Error>(
     _ key: String, _ body: (UnsafeRawBufferPointer) throws(E) -> Void
@@ -131,8 +131,8 @@ public struct GGUFMetadata: Sendable {
 
   /// A copy of any value, of its arrays only the first `limit` elements.
   ///
-  /// An element takes up to 40 bytes here against as little as one in the file, so use a limit, or the
-  /// typed accessors, for arrays of unknown length.
+  /// An element takes up to 40 bytes here against as little as one in the file, so use a limit, or
+  /// the typed accessors, for arrays of unknown length.
   public func value(_ key: String, limit: Int = .max) -> GGUFValue? {
     guard let entry = find(key) else { return nil }
     var cursor = ByteCursor(file.bytes, at: entry.value)

@@ -52,15 +52,16 @@ public struct GGUFTensor: Sendable, Equatable {
   }
 }
 
-/// How a GGUF tensor type lies in a file. Wider than ``GGMLType``: files with types that are not computed
-/// with here can still be listed and copied.
+/// How a GGUF tensor type lies in a file. Wider than ``GGMLType``: files with types that are not
+/// computed with here can still be listed and copied.
 struct GGUFStorage {
   let name: String
   let blockElements: Int
   let blockBytes: Int
 
   /// Block sizes as in ggml's `ggml-common.h` and PyPI `gguf`'s `GGML_QUANT_SIZES`; numbers that no
-  /// released file carries (Q8_1, Q8_K: activations only; 4, 5, 31–33, 36–38: withdrawn) are unknown.
+  /// released file carries (Q8_1, Q8_K: activations only; 4, 5, 31–33, 36–38: withdrawn) are
+  /// unknown.
   init?(number: UInt32) {
     if let type = GGMLType(rawValue: number) {
       self.init(name: type.name, blockElements: type.blockElements, blockBytes: type.blockBytes)
@@ -98,7 +99,8 @@ struct GGUFStorage {
     self.blockBytes = blockBytes
   }
 
-  /// Bytes of a tensor of `sizes`; nil when the rows do not divide into blocks or the product overflows.
+  /// Bytes of a tensor of `sizes`; nil when the rows do not divide into blocks or the product
+  /// overflows.
   func byteCount(_ sizes: (Int, Int, Int, Int)) -> Int? {
     guard sizes.0 % blockElements == 0 else { return nil }
     var product = sizes.0 / blockElements

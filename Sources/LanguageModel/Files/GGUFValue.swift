@@ -25,7 +25,8 @@ public enum GGUFValueType: UInt32, Sendable, CaseIterable {
     }
   }
 
-  /// The fewest bytes a value can take: an empty string is its length, an empty array its type and count.
+  /// The fewest bytes a value can take: an empty string is its length, an empty array its type and
+  /// count.
   var minimumBytes: Int {
     switch self {
     case .string: 8
@@ -35,7 +36,8 @@ public enum GGUFValueType: UInt32, Sendable, CaseIterable {
   }
 }
 
-/// A GGUF metadata value in memory: what ``GGUFWriter`` writes and ``GGUFMetadata/value(_:limit:)`` gives.
+/// A GGUF metadata value in memory: what ``GGUFWriter`` writes and ``GGUFMetadata/value(_:limit:)``
+/// gives.
 ///
 /// Strings are bytes: files hold tokens that are no valid UTF-8.
 public indirect enum GGUFValue: Sendable, Equatable {

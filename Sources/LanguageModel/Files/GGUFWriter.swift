@@ -1,6 +1,7 @@
 import QuantKernels
 
-/// Makes a GGUF file, version 3: metadata first, then tensors whose data is produced as it is written.
+/// Makes a GGUF file, version 3: metadata first, then tensors whose data is produced as it is
+/// written.
 ///
 /// ```swift
 /// var writer = GGUFWriter()
@@ -53,8 +54,9 @@ public struct GGUFWriter {
 
   /// Sets a key, in place of a value that it had.
   ///
-  /// - Throws: `invalidArgument` for a key above 65,535 bytes, an array whose elements are not all of its
-  ///   type or nest deeper than four, and for `general.alignment`, which ``init(alignment:)`` sets.
+  /// - Throws: `invalidArgument` for a key above 65,535 bytes, an array whose elements are not all
+  ///   of its type or nest deeper than four, and for `general.alignment`, which
+  ///   ``init(alignment:)`` sets.
   public mutating func set(_ key: String, _ value: GGUFValue) throws(QuantError) {
     guard key.utf8.count <= 65_535 else {
       throw QuantError(
@@ -70,7 +72,8 @@ public struct GGUFWriter {
     put(key, GGUFWriter.encode(value))
   }
 
-  /// Copies metadata byte for byte, in its order, but for `general.alignment` and the keys left out.
+  /// Copies metadata byte for byte, in its order, but for `general.alignment` and the keys left
+  /// out.
   public mutating func copyMetadata(from metadata: GGUFMetadata, except: Set<String> = []) {
     for key in metadata.keys where key != GGUFWriter.alignmentKey && !except.contains(key) {
       if let encoded = metadata.encodedValue(key) { put(key, Array(encoded)) }
@@ -111,9 +114,10 @@ public struct GGUFWriter {
   ///
   /// - Parameters:
   ///   - dimensions: one to four, the fastest first: `[columns, rows]`.
-  ///   - data: called once by each ``write(to:isCancelled:progress:)``; writes exactly the tensor's bytes.
-  /// - Throws: `invalidArgument` for a name that is taken, empty or above 63 bytes, and for dimensions
-  ///   that are not positive or whose columns are no multiple of the type's block.
+  ///   - data: called once by each ``write(to:isCancelled:progress:)``; writes exactly the tensor's
+  ///     bytes.
+  /// - Throws: `invalidArgument` for a name that is taken, empty or above 63 bytes, and for
+  ///   dimensions that are not positive or whose columns are no multiple of the type's block.
   public mutating func addTensor(
     _ name: String, type: GGMLType, dimensions: [Int], data: @escaping Data
   ) throws(QuantError) {
@@ -122,7 +126,8 @@ public struct GGUFWriter {
 
   /// Adds a tensor from its bytes.
   ///
-  /// - Throws: as above, and `invalidArgument` when there are more or fewer bytes than the tensor has.
+  /// - Throws: as above, and `invalidArgument` when there are more or fewer bytes than the tensor
+  ///   has.
   public mutating func addTensor(
     _ name: String, type: GGMLType, dimensions: [Int], bytes: [UInt8]
   ) throws(QuantError) {
@@ -194,8 +199,8 @@ public struct GGUFWriter {
   /// - Parameters:
   ///   - isCancelled: asked at least once a MiB.
   ///   - progress: called after each tensor with the bytes written and the bytes in all.
-  /// - Throws: what a tensor's data throws; `invalidArgument` when it writes more or fewer bytes than the
-  ///   tensor has; `missingFile` when the file cannot be written; `cancelled`.
+  /// - Throws: what a tensor's data throws; `invalidArgument` when it writes more or fewer bytes
+  ///   than the tensor has; `missingFile` when the file cannot be written; `cancelled`.
   public func write(
     to path: String, isCancelled: @escaping () -> Bool = { false },
     progress: ((_ written: Int, _ total: Int) -> Void)? = nil

@@ -2,9 +2,9 @@ import QuantKernels
 
 /// Reads JSON (RFC 8259) in place, token by token, as strictly as the standard is written.
 ///
-/// It builds no tree, so a hostile text cannot make it allocate more than the strings that are asked
-/// for; values that are skipped may nest ``maximumDepth`` deep. Errors are `invalidData` and name the
-/// byte.
+/// It builds no tree, so a hostile text cannot make it allocate more than the strings that are
+/// asked for; values that are skipped may nest ``maximumDepth`` deep. Errors are `invalidData` and
+/// name the byte.
 package struct JSONCursor {
   package static let maximumDepth = 64
 
@@ -60,7 +60,8 @@ package struct JSONCursor {
 
   // MARK: Objects and arrays
 
-  /// The next key of an object, its colon consumed, or nil at the object's end. `first` begins as true.
+  /// The next key of an object, its colon consumed, or nil at the object's end. `first` begins as
+  /// true.
   ///
   /// ```swift
   /// try json.expect("{")
@@ -235,8 +236,8 @@ package struct JSONCursor {
     return nil
   }
 
-  /// Consumes a value of any kind and checks its syntax (not the UTF-8 of its strings, nor whether keys
-  /// repeat).
+  /// Consumes a value of any kind and checks its syntax (not the UTF-8 of its strings, nor whether
+  /// keys repeat).
   package mutating func skipValue() throws(QuantError) { try skipValue(depth: 0) }
 
   private mutating func skipValue(depth: Int) throws(QuantError) {

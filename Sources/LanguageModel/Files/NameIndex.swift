@@ -1,7 +1,7 @@
 /// Finds things by name in O(log n), with four bytes a thing; names are told apart by their bytes.
 ///
-/// A `Dictionary` keyed by `String` would hold canonically equivalent names for one, and takes ten times
-/// the memory, which a hostile header could ask for.
+/// A `Dictionary` keyed by `String` would hold canonically equivalent names for one, and takes ten
+/// times the memory, which a hostile header could ask for.
 struct NameIndex: Sendable {
   private let order: [UInt32]
 

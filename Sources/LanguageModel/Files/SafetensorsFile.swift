@@ -3,8 +3,8 @@ import QuantKernels
 /// A safetensors file, mapped into memory and checked.
 ///
 /// The whole header is checked on opening: its length, its JSON, that names are unique, that each
-/// tensor's bytes are those of its type and shape, and that the tensors tile the data without a gap or an
-/// overlap. Data is only located. Opening costs O(n log n) time in the number of tensors.
+/// tensor's bytes are those of its type and shape, and that the tensors tile the data without a gap
+/// or an overlap. Data is only located. Opening costs O(n log n) time in the number of tensors.
 ///
 /// Format: <https://github.com/huggingface/safetensors#format>.
 public final class SafetensorsFile: Sendable {
@@ -30,8 +30,9 @@ public final class SafetensorsFile: Sendable {
 
   /// Opens and checks the file at `path`.
   ///
-  /// - Throws: `missingFile` and `outOfMemory` as ``MappedFile``; `unsupported` for an element type that
-  ///   is not known; `invalidData` for anything else that is wrong.
+  /// - Throws: `missingFile` and `outOfMemory` as
+  ///   ``MappedFile``; `unsupported` for an element type that is not known; `invalidData` for
+  ///   anything else that is wrong.
   public convenience init(path: String) throws(QuantError) {
     try self.init(file: MappedFile(path: path))
   }
@@ -62,8 +63,8 @@ public final class SafetensorsFile: Sendable {
 
   /// The bytes of one of this file's tensors, little-endian; valid while this object lives.
   ///
-  /// They may begin at any address: the format promises no alignment. A tensor of another file gives what
-  /// of its extent lies in this one.
+  /// They may begin at any address: the format promises no alignment. A tensor of another file
+  /// gives what of its extent lies in this one.
   public func bytes(of tensor: SafetensorsTensor) -> UnsafeRawBufferPointer {
     let bytes = file.bytes
     let start = min(tensor.offset, bytes.count)
@@ -71,10 +72,11 @@ public final class SafetensorsFile: Sendable {
     return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
   }
 
-  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it returns.
+  /// Calls `body` with the bytes of one of this file's tensors, and keeps them mapped until it
+  /// returns.
   ///
-  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
-  /// use in the source.
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
+  /// its last use in the source.
   public func withBytes<R, E: Error>(
     of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
@@ -110,7 +112,8 @@ private struct SafetensorsHeader {
       let header = cursor.slice(Int(length))
     else {
       throw refused(
-        "declares a header of \(length) bytes, the format allows \(SafetensorsFile.maximumHeaderBytes)"
+        "declares a header of \(length) bytes, the format allows "
+          + "\(SafetensorsFile.maximumHeaderBytes)"
       )
     }
     guard header.first == UInt8(ascii: "{") else {

@@ -8,8 +8,8 @@ import QuantKernels
 
 /// The tensors of a model that lies in one safetensors file or in several, joined by an index.
 ///
-/// The index is `model.safetensors.index.json`, as Hugging Face libraries write it: `weight_map` names the
-/// file of each tensor.
+/// The index is `model.safetensors.index.json`, as Hugging Face libraries write it: `weight_map`
+/// names the file of each tensor.
 public final class SafetensorsModel: Sendable {
   /// No published model comes near; each file takes a mapping.
   static let maximumFiles = 4096
@@ -104,18 +104,19 @@ public final class SafetensorsModel: Sendable {
     index.find(name) { tensors[$0].name }.map { tensors[$0] }
   }
 
-  /// The bytes of one of this model's tensors, found by its name; valid while this object lives. Empty for
-  /// a tensor of another model.
+  /// The bytes of one of this model's tensors, found by its name; valid while this object lives.
+  /// Empty for a tensor of another model.
   public func bytes(of tensor: SafetensorsTensor) -> UnsafeRawBufferPointer {
     guard let place = index.find(tensor.name, name: { tensors[$0].name }), tensors[place] == tensor
     else { return UnsafeRawBufferPointer(start: nil, count: 0) }
     return files[Int(fileNumbers[place])].bytes(of: tensor)
   }
 
-  /// Calls `body` with the bytes of one of this model's tensors, and keeps them mapped until it returns.
+  /// Calls `body` with the bytes of one of this model's tensors, and keeps them mapped until it
+  /// returns.
   ///
-  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after its last
-  /// use in the source.
+  /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
+  /// its last use in the source.
   public func withBytes<R, E: Error>(
     of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

@@ -1,8 +1,8 @@
 // The case names are the format's own.
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
 
-/// The element types of safetensors files, in the order of the format's own library (`Dtype`), by which
-/// writers sort tensors.
+/// The element types of safetensors files, in the order of the format's own library (`Dtype`), by
+/// which writers sort tensors.
 public enum SafetensorsType: String, Sendable, CaseIterable {
   case bool = "BOOL"
   case f4 = "F4"

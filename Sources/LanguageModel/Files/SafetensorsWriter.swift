@@ -2,8 +2,9 @@ import QuantKernels
 
 /// Makes a safetensors file whose data is produced as it is written.
 ///
-/// Tensors lie in the file as the format's own library puts them: by type, the widest first, then by name,
-/// after a header padded to eight bytes; so each begins on a multiple of its element's size.
+/// Tensors lie in the file as the format's own library puts them: by type, the widest first, then
+/// by name, after a header padded to eight bytes; so each begins on a multiple of its element's
+/// size.
 ///
 /// Format: <https://github.com/huggingface/safetensors#format>.
 public struct SafetensorsWriter {
@@ -29,9 +30,10 @@ public struct SafetensorsWriter {
   ///
   /// - Parameters:
   ///   - shape: sizes, the slowest first; empty for a scalar.
-  ///   - data: called once by each ``write(to:isCancelled:progress:)``; writes exactly the tensor's bytes.
-  /// - Throws: `invalidArgument` for a name that is taken (`__metadata__` is) and for a shape that is
-  ///   negative, too large, or ends within a byte.
+  ///   - data: called once by each ``write(to:isCancelled:progress:)``; writes exactly the tensor's
+  ///     bytes.
+  /// - Throws: `invalidArgument` for a name that is taken (`__metadata__` is) and for a shape that
+  ///   is negative, too large, or ends within a byte.
   public mutating func addTensor(
     _ name: String, type: SafetensorsType, shape: [Int], data: @escaping Data
   ) throws(QuantError) {
@@ -54,7 +56,8 @@ public struct SafetensorsWriter {
 
   /// Adds a tensor from its bytes, little-endian.
   ///
-  /// - Throws: as above, and `invalidArgument` when there are more or fewer bytes than the tensor has.
+  /// - Throws: as above, and `invalidArgument` when there are more or fewer bytes than the tensor
+  ///   has.
   public mutating func addTensor(
     _ name: String, type: SafetensorsType, shape: [Int], bytes: [UInt8]
   ) throws(QuantError) {
@@ -74,9 +77,9 @@ public struct SafetensorsWriter {
   /// - Parameters:
   ///   - isCancelled: asked at least once a MiB.
   ///   - progress: called after each tensor with the bytes written and the bytes in all.
-  /// - Throws: what a tensor's data throws; `invalidArgument` when it writes more or fewer bytes than the
-  ///   tensor has, and when the header exceeds the format's 100 MB; `missingFile` when the file cannot be
-  ///   written; `cancelled`.
+  /// - Throws: what a tensor's data throws; `invalidArgument` when it writes more or fewer bytes
+  ///   than the tensor has, and when the header exceeds the format's 100 MB; `missingFile` when the
+  ///   file cannot be written; `cancelled`.
   public func write(
     to path: String, isCancelled: @escaping () -> Bool = { false },
     progress: ((_ written: Int, _ total: Int) -> Void)? = nil

@@ -56,13 +56,14 @@ struct DecoderWeights: Sendable {
   ///   ignore.
   init(
     file: GGUFFile, configuration: ModelConfiguration, instructionSet: InstructionSet,
-    pool: WorkerPool, progress: ((Double) -> Void)?
+    pool: WorkerPool, cancellation: CancellationFlag?, progress: ((Double) -> Void)?
   ) throws(QuantError) {
     let plan = try WeightPlan(file: file, configuration: configuration)
     try plan.refuseUnusedTensors(of: file)
     let jobs = [plan.head] + plan.layers.flatMap(\.linears)
     let packed = try Self.pack(
-      jobs, file: file, instructionSet: instructionSet, pool: pool, progress: progress)
+      jobs, file: file, instructionSet: instructionSet, pool: pool, cancellation: cancellation,
+      progress: progress)
     head = packed[0]
     layers = plan.layers.enumerated().map { index, layer in
       let first = 1 + index * WeightPlan.Layer.linearCount
@@ -79,12 +80,13 @@ struct DecoderWeights: Sendable {
 
   private static func pack(
     _ jobs: [WeightPlan.Linear], file: GGUFFile, instructionSet: InstructionSet, pool: WorkerPool,
-    progress: ((Double) -> Void)?
+    cancellation: CancellationFlag?, progress: ((Double) -> Void)?
   ) throws(QuantError) -> [StackedLinear] {
     let total = Double(max(1, jobs.reduce(0) { $0 + $1.byteCount }))
     var done = 0
     var packed: [StackedLinear] = []
     for job in jobs {
+      try cancellation.check()
       packed.append(
         try StackedLinear(
           job.members, columns: job.columns, file: file, instructionSet: instructionSet, pool: pool)

@@ -53,23 +53,28 @@ public final class LanguageModel: Sendable {
 
   /// Opens, checks and packs a model.
   ///
-  /// - Parameter progress: called on this thread with the share of the weights packed, 0…1.
+  /// - Parameters:
+  ///   - cancellation: looked at between matrices.
+  ///   - progress: called on this thread with the share of the weights packed, 0…1.
   /// - Throws: ``QuantError`` `.missingFile`; `.invalidData` for a damaged or inconsistent file;
   ///   `.unsupported` for an architecture, variant, tokenizer or tensor type that cannot run;
   ///   `.outOfMemory`, before anything is allocated, when weights and one session would not fit;
-  ///   `.invalidArgument` for a bad option.
+  ///   `.invalidArgument` for a bad option; `.cancelled`.
   /// - Complexity: O(size of the file).
   public convenience init(
-    path: String, options: Options = Options(), progress: ((Double) -> Void)? = nil
+    path: String, options: Options = Options(), cancellation: CancellationFlag? = nil,
+    progress: ((Double) -> Void)? = nil
   ) throws(QuantError) {
-    try self.init(file: GGUFFile(path: path), options: options, progress: progress)
+    try self.init(
+      file: GGUFFile(path: path), options: options, cancellation: cancellation, progress: progress)
   }
 
   /// Checks and packs a model from an open file.
   ///
-  /// - Throws: as ``init(path:options:progress:)``.
+  /// - Throws: as ``init(path:options:cancellation:progress:)``.
   public init(
-    file: GGUFFile, options: Options = Options(), progress: ((Double) -> Void)? = nil
+    file: GGUFFile, options: Options = Options(), cancellation: CancellationFlag? = nil,
+    progress: ((Double) -> Void)? = nil
   ) throws(QuantError) {
     guard options.instructionSet.isSupported else {
       throw QuantError(
@@ -92,13 +97,13 @@ public final class LanguageModel: Sendable {
     let tensors = file.tensors.map { [$0.byteCount] }
     try MemoryRequirement.check(
       MemoryRequirement.sum(tensors + [[session]]),
-      limit: options.memoryLimit ?? MemoryRequirement.physicalBytes, subject: file.path,
+      limit: options.memoryLimit ?? MemoryRequirement.availableBytes, subject: file.path,
       remedy: "use a smaller model or type, or a shorter context")
     tokenizer = try Tokenizer(metadata: file.metadata)
     pool = options.threads.map { WorkerPool(threads: $0) } ?? WorkerPool.standard
     weights = try DecoderWeights(
       file: file, configuration: configuration, instructionSet: options.instructionSet, pool: pool,
-      progress: progress)
+      cancellation: cancellation, progress: progress)
   }
 
   /// A new, empty conversation.

@@ -17,7 +17,8 @@ extension Session {
   }
 
   /// Reads a batch: fills the caches, and `normed` with the rows that the head needs.
-  func run(_ batch: Batch) throws(QuantError) {
+  /// The flag is looked at between layers: a batch of a large model takes seconds.
+  func run(_ batch: Batch, _ cancellation: CancellationFlag?) throws(QuantError) {
     let weights = model.weights
     let count = batch.tokens.count
     try embed(batch)
@@ -25,6 +26,7 @@ extension Session {
     let firstNorm = weights.layers[0].attentionNorm.pointer
     overRows(0..<count) { operations.normalize($0, by: firstNorm) }
     for index in 0..<weights.layers.count {
+      try cancellation.check()
       let layer = weights.layers[index]
       let isLast = index == weights.layers.count - 1
       let rows = isLast ? batch.wanted : 0..<count

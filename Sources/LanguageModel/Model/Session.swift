@@ -81,7 +81,7 @@ public final class Session {
       configuration: configuration, contextLength: contextLength, keyValueType: keyValueType)
     try MemoryRequirement.check(
       MemoryRequirement.sum(tensors + [[bytes]]),
-      limit: model.options.memoryLimit ?? MemoryRequirement.physicalBytes, subject: "session",
+      limit: model.options.memoryLimit ?? MemoryRequirement.availableBytes, subject: "session",
       remedy: "ask for a shorter context")
     self.model = model
     self.contextLength = contextLength
@@ -239,7 +239,7 @@ public final class Session {
           let batch = Batch(
             tokens: UnsafeBufferPointer(rebasing: tokens[first..<end]), position: position,
             wanted: rows.lowerBound - first..<rows.upperBound - first)
-          try run(batch)
+          try run(batch, cancellation)
           position += batch.tokens.count
           try head(rows, firstOfBatch: first, visit: visit)
           first = end

@@ -1,10 +1,11 @@
 import QuantKernels
 
-/// Byte pair encoding by a list of merges: the pair of neighbors with the lowest rank, the leftmost of
-/// equal ones, merges until no pair is in the list.
+/// Byte pair encoding by a list of merges: the pair of neighbors with the lowest rank, the leftmost
+/// of equal ones, merges until no pair is in the list.
 ///
-/// Texts are numbered once when the vocabulary is read: tokens by their ids, then other texts that merges name
-/// or make (llama.cpp lets merges pass through texts that are no tokens). Merging then handles numbers only.
+/// Texts are numbered once when the vocabulary is read: tokens by their ids, then other texts that
+/// merges name or make (llama.cpp lets merges pass through texts that are no tokens). Merging then
+/// handles numbers only.
 struct BytePairEncoder: Sendable {
   /// Room that is used again from word to word.
   struct Workspace {
@@ -23,8 +24,8 @@ struct BytePairEncoder: Sendable {
 
   /// - Parameters:
   ///   - texts: the tokens' texts; further texts are added here.
-  ///   - merges: by rank. A merge without a space between its halves can never apply and is ignored, as are
-  ///     repetitions of a pair.
+  ///   - merges: by rank. A merge without a space between its halves can never apply and is
+  ///     ignored, as are repetitions of a pair.
   init(texts: ByteStringTable, merges: [[UInt8]], preTokenizer: PreTokenizer) {
     self.preTokenizer = preTokenizer
     tokenCount = UInt32(truncatingIfNeeded: texts.count)
@@ -41,7 +42,8 @@ struct BytePairEncoder: Sendable {
         joined.append(contentsOf: left)
         joined.append(contentsOf: right)
         joined.withUnsafeBufferPointer { joined in
-          // Files mostly list merges in the order of the tokens they make, which saves looking them up.
+          // Files mostly list merges in the order of the tokens they make, which saves looking them
+          // up.
           if texts.isString(made + 1, joined) {
             made += 1
           } else if !texts.isString(made, joined) {
@@ -62,8 +64,8 @@ struct BytePairEncoder: Sendable {
       let number = texts.number(of: ByteSpelling.spelling(of: UInt8(byte)))
       return number.map { UInt32(truncatingIfNeeded: $0) } ?? MergingWord.none
     }
-    // A byte-level text falls back to tokens that are its very bytes (of its spelling), others to tokens that
-    // name bytes.
+    // A byte-level text falls back to tokens that are its very bytes (of its spelling), others to
+    // tokens that name bytes.
     byteTokens = (0..<256).map { byte in
       let name = preTokenizer.encodesBytes ? [UInt8(byte)] : ByteName.name(of: UInt8(byte))
       guard let number = texts.number(of: name), number < Int(tokenCount) else { return -1 }

@@ -1,7 +1,8 @@
 /// How byte-level vocabularies spell bytes: GPT-2's map to printable characters.
 ///
-/// Bytes that are printable in Latin-1 stand for themselves; the 68 others are the code points from U+0100 on,
-/// in order (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, and its code).
+/// Bytes that are printable in Latin-1 stand for themselves; the 68 others are the code points from
+/// U+0100 on, in order (Radford et al., "Language Models are Unsupervised Multitask Learners",
+/// 2019, and its code).
 enum ByteSpelling {
   /// The code point that spells each byte.
   static let codePoints: [UInt32] = {

@@ -1,9 +1,9 @@
 /// Distinct byte strings, numbered in the order of their arrival, with lookup by content.
 ///
-/// Swift strings would not do as keys: they compare by canonical equivalence, which merges tokens that
-/// differ. All strings lie in one array, each behind its number and its length, so that a lookup touches two
-/// places in memory. Hashing is seeded per process, so a hostile vocabulary cannot choose collisions.
-/// Insertion and lookup are O(length).
+/// Swift strings would not do as keys: they compare by canonical equivalence, which merges tokens
+/// that differ. All strings lie in one array, each behind its number and its length, so that a
+/// lookup touches two places in memory. Hashing is seeded per process, so a hostile vocabulary
+/// cannot choose collisions. Insertion and lookup are O(length).
 struct ByteStringTable: Sendable {
   /// A string's number and length stand before it, four bytes each.
   private static let header = 8
@@ -13,8 +13,8 @@ struct ByteStringTable: Sendable {
   private var storage: [UInt8] = []
   /// Where each string's header begins; one more element ends the last string.
   private var starts: [UInt32] = [0]
-  /// Where headers begin, plus one, zero for an empty slot, under the high half of the hash: strings that
-  /// differ are then told apart without looking at them.
+  /// Where headers begin, plus one, zero for an empty slot, under the high half of the hash:
+  /// strings that differ are then told apart without looking at them.
   private var slots: [UInt64]
   private var mask: Int
   /// The length of the longest string.

@@ -1,4 +1,5 @@
-/// A chat format in which each turn depends on its role only: something before the content and something after.
+/// A chat format in which each turn depends on its role only: something before the content and
+/// something after.
 struct ChatLayout: Sendable {
   struct Turn: Sendable {
     /// `{role}` in it stands for the role's name.

@@ -1,5 +1,6 @@
 extension ChatTemplate.Family {
-  /// The family of a program in Jinja, by the marks it writes. The order decides where marks are shared.
+  /// The family of a program in Jinja, by the marks it writes. The order decides where marks are
+  /// shared.
   static func recognized(in template: String) -> ChatTemplate.Family? {
     let text = Array(template.utf8)
     func has(_ marks: String...) -> Bool { marks.allSatisfy { contains(text, Array($0.utf8)) } }

@@ -2,14 +2,14 @@ import QuantKernels
 
 /// How a conversation becomes the text a model was trained on, by family.
 ///
-/// Files carry their template as a program in Jinja. As llama.cpp does, this does not run it: it recognizes
-/// the family by what the program contains and formats by hand, with the same result as llama.cpp's. One thing is
-/// added: where a ChatML template itself states a system message for conversations without one, that message
-/// is used (``defaultSystemMessage``).
+/// Files carry their template as a program in Jinja. As llama.cpp does, this does not run it: it
+/// recognizes the family by what the program contains and formats by hand, with the same result as
+/// llama.cpp's. One thing is added: where a ChatML template itself states a system message for
+/// conversations without one, that message is used (``defaultSystemMessage``).
 ///
 /// The text holds no beginning-of-sequence token except inside a history; add
-/// ``Tokenizer/beginningOfSequence`` where ``Tokenizer/addsBeginningOfSequence`` says so, and encode with
-/// `parseSpecial: true`.
+/// ``Tokenizer/beginningOfSequence`` where ``Tokenizer/addsBeginningOfSequence`` says so, and encode
+/// with `parseSpecial: true`.
 public struct ChatTemplate: Sendable, Equatable {
   /// The families, by llama.cpp's names for them.
   public enum Family: String, Sendable, CaseIterable {
@@ -105,8 +105,8 @@ public struct ChatTemplate: Sendable, Equatable {
 
   /// The text of a conversation.
   ///
-  /// - Parameter addGenerationPrompt: whether the text ends where the assistant is to speak. Some families
-  ///   end there anyway.
+  /// - Parameter addGenerationPrompt: whether the text ends where the assistant is to speak. Some
+  ///   families end there anyway.
   public func format(_ messages: [ChatMessage], addGenerationPrompt: Bool) -> String {
     var messages = messages
     if let defaultSystemMessage, let first = messages.first, first.role != "system" {
@@ -118,8 +118,8 @@ public struct ChatTemplate: Sendable, Equatable {
     return formatByHand(messages, addGenerationPrompt: addGenerationPrompt)
   }
 
-  /// A literal system turn in a ChatML program: `'<|im_start|>system\n … <|im_end|>`, with no end of the
-  /// string or the statement inside.
+  /// A literal system turn in a ChatML program: `'<|im_start|>system\n … <|im_end|>`, with no end
+  /// of the string or the statement inside.
   static func defaultSystem(in template: String) -> String? {
     let text = Array(template.utf8)
     let marker = Array("<|im_start|>system".utf8)

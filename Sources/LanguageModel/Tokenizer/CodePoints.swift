@@ -1,5 +1,5 @@
-/// What a code point is to a pre-tokenizer: the Unicode general categories that splitting rules name,
-/// and whitespace.
+/// What a code point is to a pre-tokenizer: the Unicode general categories that splitting rules
+/// name, and whitespace.
 ///
 /// Code points that Unicode gained after version 15 count as unassigned, because the reference
 /// tokenizer's tables end there and token ids must not depend on the machine's Unicode tables.

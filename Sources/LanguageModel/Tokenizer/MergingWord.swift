@@ -29,7 +29,8 @@ struct MergingWord {
   /// The symbols with their lengths; those of length 0 are gone.
   var parts: Zip2Sequence<[UInt32], [UInt32]> { zip(symbols, lengths) }
 
-  /// Merges the pair of the lowest rank, the leftmost of equal ones, until no pair merges. O(n log n).
+  /// Merges the pair of the lowest rank, the leftmost of equal ones, until no pair merges. O(n log
+  /// n).
   mutating func merge(by merges: PairTable) {
     if symbols.count <= MergingWord.shortLength {
       mergeShort(by: merges)

@@ -1,8 +1,8 @@
-/// A map from pairs of numbers: what two neighboring symbols merge into and how early, or where a byte leads
-/// from a node of a trie.
+/// A map from pairs of numbers: what two neighboring symbols merge into and how early, or where a
+/// byte leads from a node of a trie.
 ///
-/// Open addressing over pairs of symbol numbers. The multiplier of the hash is random per table, so that a
-/// file cannot choose collisions; results do not depend on it. Lookup is O(1).
+/// Open addressing over pairs of symbol numbers. The multiplier of the hash is random per table, so
+/// that a file cannot choose collisions; results do not depend on it. Lookup is O(1).
 struct PairTable: Sendable {
   struct Value {
     /// Lower ranks merge first.

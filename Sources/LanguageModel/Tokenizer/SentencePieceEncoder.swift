@@ -1,6 +1,6 @@
-/// SentencePiece-style byte pair encoding: of all pairs of neighbors that form a token, the one with the highest
-/// score, the leftmost of equal ones, merges, until none does. What is no token in the end is spelled by
-/// byte tokens.
+/// SentencePiece-style byte pair encoding: of all pairs of neighbors that form a token, the one
+/// with the highest score, the leftmost of equal ones, merges, until none does. What is no token in
+/// the end is spelled by byte tokens.
 struct SentencePieceEncoder: Sendable {
   private static let none = UInt32.max
 

@@ -1,7 +1,7 @@
 /// Which tokens begin and end sequences, turns and generation.
 ///
-/// Files state few of these, so the rest are told by well-known texts, as llama.cpp does. Tokens found
-/// that way become control tokens if the file forgot to say so.
+/// Files state few of these, so the rest are told by well-known texts, as llama.cpp does. Tokens
+/// found that way become control tokens if the file forgot to say so.
 struct SpecialTokenRoles: Sendable {
   private(set) var beginningOfSequence: Int?
   private(set) var endOfSequence: Int?

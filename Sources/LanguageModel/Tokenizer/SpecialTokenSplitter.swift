@@ -2,9 +2,9 @@ import QuantKernels
 
 /// Finds special tokens in raw text before anything else looks at it.
 ///
-/// Longer tokens win over shorter ones wherever they overlap, of equally long ones the lower id, and of one
-/// token's places the leftmost. O(bytes · longest token) in the worst case and O(bytes) in ordinary
-/// text, however many special tokens there are.
+/// Longer tokens win over shorter ones wherever they overlap, of equally long ones the lower id,
+/// and of one token's places the leftmost. O(bytes · longest token) in the worst case and O(bytes)
+/// in ordinary text, however many special tokens there are.
 struct SpecialTokenSplitter: Sendable {
   enum Fragment: Equatable {
     case text(Range<Int>)
@@ -83,8 +83,8 @@ struct SpecialTokenSplitter: Sendable {
 
   /// Cuts text, shorter than 2^32 bytes, into special tokens and what lies between.
   ///
-  /// - Parameter parsesControl: whether control tokens and the unknown token are found, not only those that
-  ///   users defined.
+  /// - Parameter parsesControl: whether control tokens and the unknown token are found, not only
+  ///   those that users defined.
   func split(_ text: UnsafeBufferPointer<UInt8>, parsesControl: Bool) -> [Fragment] {
     guard !text.isEmpty else { return [] }
     var heap = KeyedHeap()

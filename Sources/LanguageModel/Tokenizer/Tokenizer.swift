@@ -2,10 +2,12 @@ import QuantKernels
 
 /// Text to token ids and back, by the tables of a model file.
 ///
-/// Ids are those of llama.cpp for the same file, token for token, for text of any kind, invalid UTF-8 included.
-/// Where llama.cpp stops the process instead of answering, this says what it does:
-/// - bytes that spell a value past U+10FFFF read as invalid, one U+FFFD a byte, in byte-level models;
-/// - a byte for which a SentencePiece vocabulary has no token becomes the unknown token, or nothing;
+/// Ids are those of llama.cpp for the same file, token for token, for text of any kind, invalid
+/// UTF-8 included. Where llama.cpp stops the process instead of answering, this says what it does:
+/// - bytes that spell a value past U+10FFFF read as invalid, one U+FFFD a byte, in byte-level
+///   models;
+/// - a byte for which a SentencePiece vocabulary has no token becomes the unknown token, or
+///   nothing;
 /// - special tokens of equal length that overlap in a text are taken by lower id (llama.cpp: in no
 ///   defined order).
 public final class Tokenizer: Sendable {
@@ -30,8 +32,8 @@ public final class Tokenizer: Sendable {
   public let unknown: Int32?
   /// The tokens after which a model has finished.
   public let endOfGeneration: Set<Int32>
-  /// Whether prompts begin with ``beginningOfSequence``; ``encode(_:parseSpecial:)-([UInt8],_)`` never adds
-  /// it.
+  /// Whether prompts begin with ``beginningOfSequence``; ``encode(_:parseSpecial:)-([UInt8],_)``
+  /// never adds it.
   public let addsBeginningOfSequence: Bool
   public let addsEndOfSequence: Bool
   /// Whether text is encoded as if a space stood before it.
@@ -45,11 +47,11 @@ public final class Tokenizer: Sendable {
   /// Checks a vocabulary and builds its tables. O(bytes of the vocabulary).
   ///
   /// Tolerated as llama.cpp does: role ids outside the vocabulary (ignored), empty tokens (named
-  /// `[EMPTY_id]`), texts with a byte of zero (they end before it),
-  /// merges of texts that are no tokens (they merge, and what is no token in the end falls back to bytes),
-  /// repeated merges (the first counts).
-  /// - Throws: `invalidData` for no tokens, too many, two alike, fewer scores or types than tokens, a score
-  ///   that is NaN, or a byte-level vocabulary without merges; `unsupported` for an unknown
+  /// `[EMPTY_id]`), texts with a byte of zero (they end before it), merges of texts that are no
+  /// tokens (they merge, and what is no token in the end falls back to bytes), repeated merges (the
+  /// first counts).
+  /// - Throws: `invalidData` for no tokens, too many, two alike, fewer scores or types than tokens,
+  ///   a score that is NaN, or a byte-level vocabulary without merges; `unsupported` for an unknown
   ///   pre-tokenizer.
   public init(vocabulary: TokenizerVocabulary) throws(QuantError) {
     let texts = try Tokenizer.checkedTexts(vocabulary)
@@ -100,9 +102,9 @@ public final class Tokenizer: Sendable {
   ///
   /// - Parameters:
   ///   - text: any bytes; UTF-8 where the model is to make sense of them.
-  ///   - parseSpecial: whether the texts of control tokens become those tokens. Switch it on for prompts that
-  ///     a ``ChatTemplate`` made, and off for text of unknown origin. Tokens that the vocabulary calls
-  ///     user-defined are found either way.
+  ///   - parseSpecial: whether the texts of control tokens become those tokens. Switch it on for
+  ///     prompts that a ``ChatTemplate`` made, and off for text of unknown origin. Tokens that the
+  ///     vocabulary calls user-defined are found either way.
   /// - Complexity: O(n log n) in the longest word, O(n) otherwise.
   public func encode(_ text: [UInt8], parseSpecial: Bool) -> [Int32] {
     text.withUnsafeBufferPointer { encode($0, parseSpecial: parseSpecial) }
@@ -169,8 +171,8 @@ public final class Tokenizer: Sendable {
   /// The text of a sequence of tokens, without the space that ``addsSpacePrefix`` put before it.
   ///
   /// Decoding what was encoded gives the same bytes where they were valid UTF-8. Two exceptions in
-  /// SentencePiece vocabularies: U+2581 comes back as a space, and a space stands after each special
-  /// token if ``addsSpacePrefix``.
+  /// SentencePiece vocabularies: U+2581 comes back as a space, and a space stands after each
+  /// special token if ``addsSpacePrefix``.
   public func decode(_ tokens: some Sequence<Int32>, includeSpecial: Bool = false) -> [UInt8] {
     var result: [UInt8] = []
     var isFirst = addsSpacePrefix

@@ -17,8 +17,8 @@ extension GGUFMetadata: TokenizerMetadata {}
 extension TokenizerVocabulary {
   /// Reads the `tokenizer.ggml.*` keys of a GGUF file.
   ///
-  /// - Throws: `invalidData` when the model or the tokens are missing, `unsupported` for a model other
-  ///   than ``Model``'s.
+  /// - Throws: `invalidData` when the model or the tokens are missing, `unsupported` for a model
+  ///   other than ``Model``'s.
   public init(metadata: some TokenizerMetadata) throws(QuantError) {
     guard let name = metadata.string("tokenizer.ggml.model") else {
       throw QuantError(

@@ -1,24 +1,27 @@
 import CQuantKernels
 
-/// Causal attention of float32 queries over a ``KeyValueCache``: grouped query heads, a sliding window,
-/// a soft-cap; tiled for prompts, split over the keys for decoding.
+/// Causal attention of float32 queries over a ``KeyValueCache``: grouped query heads, a sliding
+/// window, a soft-cap; tiled for prompts, split over the keys for decoding.
 ///
-/// Row i of a call has the same bits as its own call of one row, for every number of rows and threads:
-/// keys are taken in partitions of 256 that start at absolute positions divisible by 256, and partitions
-/// are merged in ascending order, whoever computes them. See `qk_attention.h` for the arithmetic. Masks
-/// are computed from positions and take no memory; keys that nobody in a block of rows sees are not read
-/// (but for the rest of a block of 16).
+/// Row i of a call has the same bits as its own call of one row, for every number of rows and
+/// threads:
+/// keys are taken in partitions of 256 that start at absolute positions divisible by 256, and
+/// partitions are merged in ascending order, whoever computes them. See `qk_attention.h` for the
+/// arithmetic. Masks are computed from positions and take no memory; keys that nobody in a block of
+/// rows sees are not read (but for the rest of a block of 16).
 ///
 /// Derived from: Dao, FlashAttention-2 (arXiv 2307.08691), and its split over keys, Flash-Decoding.
 public enum Attention {
-  /// Attends from positions `firstPosition ..< firstPosition + count`, which the cache already holds.
+  /// Attends from positions `firstPosition ..< firstPosition + count`, which the cache already
+  /// holds.
   ///
   /// - Parameters:
   ///   - queries: `count × (heads · headDimension)` floats; query head h uses key-value head
   ///     h / (heads / keyValueHeads).
   ///   - output: as many floats; may be the queries' own memory.
-  /// - Throws: ``QuantError`` `.invalidArgument` for heads that are no multiple of the cache's, positions
-  ///   that the cache does not hold, and bad options; `.outOfMemory` when the workspace cannot grow.
+  /// - Throws: ``QuantError`` `.invalidArgument` for heads that are no multiple of the cache's,
+  ///   positions that the cache does not hold, and bad options; `.outOfMemory` when the workspace
+  ///   cannot grow.
   /// - Complexity: O(visible keys · heads · headDimension); 4 operations each.
   public static func run(
     queries: UnsafePointer<Float>, heads: Int, count: Int, firstPosition: Int,

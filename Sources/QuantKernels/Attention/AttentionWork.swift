@@ -1,8 +1,9 @@
 import CQuantKernels
 
-/// One call of ``Attention/run(queries:heads:count:firstPosition:cache:options:output:workspace:pool:)``,
-/// cut into parts for workers. Rows are the query heads of one key-value head at one position, position by
-/// position, so that they share every load of keys and values.
+/// One call of
+/// ``Attention/run(queries:heads:count:firstPosition:cache:options:output:workspace:pool:)``, cut
+/// into parts for workers. Rows are the query heads of one key-value head at one position, position
+/// by position, so that they share every load of keys and values.
 struct AttentionWork {
   let queries: UnsafePointer<Float>
   let output: UnsafeMutablePointer<Float>
@@ -67,7 +68,8 @@ struct AttentionWork {
   }
   private static let leastTileRows = 24
 
-  /// Positions of a tile: whole blocks of rows where that is possible, and enough tiles for the threads.
+  /// Positions of a tile: whole blocks of rows where that is possible, and enough tiles for the
+  /// threads.
   private func tilePositions(threads: Int) -> Int {
     var step = 1
     while step < Self.block, step * group % Self.block != 0 { step += 1 }

@@ -2,8 +2,8 @@ import CQuantKernels
 
 /// Scratch memory of ``Attention``: one call at a time.
 ///
-/// It grows to the largest call and is then reused. A decode step's room is reserved for the cache's whole
-/// capacity at the first step, so that later steps allocate nothing.
+/// It grows to the largest call and is then reused. A decode step's room is reserved for the
+/// cache's whole capacity at the first step, so that later steps allocate nothing.
 public final class AttentionWorkspace: @unchecked Sendable {
   /// The level that calls with this workspace run on.
   public let instructionSet: InstructionSet

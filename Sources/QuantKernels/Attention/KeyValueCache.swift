@@ -7,15 +7,17 @@ public enum KeyValueType: String, Sendable, Equatable, CaseIterable {
 
   public var bytesPerElement: Int { self == .f32 ? 4 : 2 }
 
-  /// The largest magnitude that stays finite: a float halfway to 2¹⁶ from the largest half rounds to infinity.
+  /// The largest magnitude that stays finite: a float halfway to 2¹⁶ from the largest half rounds
+  /// to infinity.
   var largestStorable: Float { self == .f32 ? .greatestFiniteMagnitude : Float(65520).nextDown }
 }
 
 /// The keys and values of one attention layer, for positions 0 ..< ``count``.
 ///
-/// Keys lie in blocks of 16 positions, transposed (`[block][element][16 positions]`), as the kernels load
-/// them: a vector of scores is then a plain chain of multiply-adds, without sums across lanes. Values lie
-/// row by row, padded with zeros to 16 elements. Memory is fixed by the capacity and touched as it fills.
+/// Keys lie in blocks of 16 positions, transposed (`[block][element][16 positions]`), as the
+/// kernels load them: a vector of scores is then a plain chain of multiply-adds, without sums
+/// across lanes. Values lie row by row, padded with zeros to 16 elements. Memory is fixed by the
+/// capacity and touched as it fills.
 ///
 /// One writer at a time, and no reader meanwhile.
 public final class KeyValueCache: @unchecked Sendable {
@@ -89,7 +91,8 @@ public final class KeyValueCache: @unchecked Sendable {
   /// Appends positions `self.count ..< self.count + count`.
   ///
   /// - Parameters:
-  ///   - keys: `count × (keyValueHeads · headDimension)` floats, position by position; `values` likewise.
+  ///   - keys: `count × (keyValueHeads · headDimension)` floats, position by position; `values`
+  ///     likewise.
   /// - Throws: ``QuantError``, having changed nothing: `.invalidArgument` when they do not fit,
   ///   `.invalidData` when a number is NaN or infinite, or would be in half precision.
   public func append(
@@ -140,7 +143,8 @@ public final class KeyValueCache: @unchecked Sendable {
 
   /// The same from buffers whose sizes say how many positions there are.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` also when they are not whole positions of equal number.
+  /// - Throws: ``QuantError`` `.invalidArgument` also when they are not whole positions of equal
+  ///   number.
   public func append(
     keys: UnsafeBufferPointer<Float>, values: UnsafeBufferPointer<Float>
   ) throws(QuantError) {

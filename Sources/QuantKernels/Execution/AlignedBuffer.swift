@@ -4,8 +4,8 @@
   import Darwin
 #endif
 
-/// Zeroed memory of a fixed size, aligned to a cache line; large ones are asked to lie on huge pages,
-/// which spares a streaming kernel the page walks.
+/// Zeroed memory of a fixed size, aligned to a cache line; large ones are asked to lie on huge
+/// pages, which spares a streaming kernel the page walks.
 package final class AlignedBuffer: @unchecked Sendable {
   package let base: UnsafeMutableRawPointer
   package let count: Int
@@ -31,7 +31,8 @@ package final class AlignedBuffer: @unchecked Sendable {
         let raw = mmap(nil, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0),
         raw != MAP_FAILED
       else { throw refuse() }
-      // The kernel backs aligned 2 MiB stretches with huge pages; the slack before them stays untouched.
+      // The kernel backs aligned 2 MiB stretches with huge pages; the slack before them stays
+      // untouched.
       let skip = (hugePage - Int(bitPattern: raw) % hugePage) % hugePage
       base = raw + skip
       slack = skip

@@ -6,13 +6,14 @@
 
 /// A file that appears whole or not at all.
 ///
-/// What is written goes to a temporary file in the target's folder (`.quantkernels-*.partial`). Only when
-/// everything is written and on the disk does it take the target's name, by `rename`, which readers see
-/// as one step. On an error or a cancellation the temporary is removed and a file that was there before
-/// is untouched. (A process that is killed leaves the temporary behind.)
+/// What is written goes to a temporary file in the target's folder (`.quantkernels-*.partial`).
+/// Only when everything is written and on the disk does it take the target's name, by `rename`,
+/// which readers see as one step. On an error or a cancellation the temporary is removed and a file
+/// that was there before is untouched. (A process that is killed leaves the temporary behind.)
 public final class AtomicFile: ByteSink {
-  /// Writes of this size or less are gathered; larger ones go out in pieces of this size, and between
-  /// pieces the cancellation is looked at. One MiB: a few hundred microseconds of a fast disk.
+  /// Writes of this size or less are gathered; larger ones go out in pieces of this size, and
+  /// between pieces the cancellation is looked at. One MiB: a few hundred microseconds of a fast
+  /// disk.
   private static let chunk = 1 << 20
 
   /// The path asked for.
@@ -29,13 +30,14 @@ public final class AtomicFile: ByteSink {
 
   /// Makes or replaces the file at `path` by what `body` writes.
   ///
-  /// An existing file keeps its permissions, and through a symbolic link the file behind it is replaced.
+  /// An existing file keeps its permissions, and through a symbolic link the file behind it is
+  /// replaced.
   ///
   /// - Parameters:
   ///   - isCancelled: asked before each piece of at most one MiB, and before the rename.
   ///   - body: writes the contents; the sink is of no use after it returns.
-  /// - Throws: what `body` throws; `missingFile` when the folder or the disk does not allow it, or the
-  ///   target is no regular file; `cancelled`.
+  /// - Throws: what `body` throws; `missingFile` when the folder or the disk does not allow it, or
+  ///   the target is no regular file; `cancelled`.
   public static func write(
     to path: String, isCancelled: @escaping () -> Bool = { false },
     _ body: (AtomicFile) throws(QuantError) -> Void
@@ -70,7 +72,8 @@ public final class AtomicFile: ByteSink {
     }
     self.target = target
     let folder = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(target[...$0]) } ?? ""
-    // A name of its own and not one made from the target's, which may already be as long as names get.
+    // A name of its own and not one made from the target's, which may already be as long as names
+    // get.
     var created: (path: String, descriptor: Int32)?
     var failure: Int32 = EEXIST
     for _ in 0..<100 where created == nil && failure == EEXIST {
@@ -161,8 +164,8 @@ public final class AtomicFile: ByteSink {
     syncFolder()
   }
 
-  /// Makes the rename itself last; the file is whole either way, so a folder that cannot be synced is
-  /// no error.
+  /// Makes the rename itself last; the file is whole either way, so a folder that cannot be synced
+  /// is no error.
   private func syncFolder() {
     let folder = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(target[...$0]) } ?? "."
     let descriptor = open(folder, O_RDONLY | O_CLOEXEC)

@@ -6,7 +6,8 @@
 
 /// Sizes of this machine's caches, as the system tells them.
 public enum CacheSizes {
-  /// Bytes of the largest cache; 32 MiB, that of a common server part, where the system does not say.
+  /// Bytes of the largest cache; 32 MiB, that of a common server part, where the system does not
+  /// say.
   public static let lastLevel: Int = {
     #if canImport(Glibc)
       let sizes = [_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE].map {

@@ -1,6 +1,7 @@
 import CQuantKernels
 
-/// A level of instruction sets that kernels are written for, in ascending order on each architecture.
+/// A level of instruction sets that kernels are written for, in ascending order on each
+/// architecture.
 public enum InstructionSet: String, Sendable, CaseIterable {
   case scalar
   case avx2

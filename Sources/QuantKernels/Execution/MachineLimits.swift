@@ -6,15 +6,15 @@ import CQuantKernels
   import Darwin
 #endif
 
-/// Measures what this machine can do at most with the threads of a pool: how fast it reads memory, and how
-/// fast it multiplies when no operand comes from memory.
+/// Measures what this machine can do at most with the threads of a pool: how fast it reads memory,
+/// and how fast it multiplies when no operand comes from memory.
 ///
-/// Neighbors on a shared machine change these limits from minute to minute, so a benchmark asks for short
-/// slices between the runs that it compares with them. Memory is mapped and the best read loop is found once,
-/// by ``init(pool:instructionSet:bytes:)``.
+/// Neighbors on a shared machine change these limits from minute to minute, so a benchmark asks for
+/// short slices between the runs that it compares with them. Memory is mapped and the best read
+/// loop is found once, by ``init(pool:instructionSet:bytes:)``.
 ///
-/// The read bandwidth is that of the best of several loops: 1, 2 or 4 streams side by side, with and without
-/// software prefetch, over 4 KiB and over huge pages.
+/// The read bandwidth is that of the best of several loops: 1, 2 or 4 streams side by side, with
+/// and without software prefetch, over 4 KiB and over huge pages.
 public final class MachineLimits {
   /// One way of reading memory.
   public struct ReadLoop: Sendable, Equatable, CustomStringConvertible {
@@ -46,7 +46,8 @@ public final class MachineLimits {
     }
   }
 
-  /// The smallest buffer whose reading counts as reading memory, 512 MiB: 16 times a last-level cache of 32 MiB.
+  /// The smallest buffer whose reading counts as reading memory, 512 MiB: 16 times a last-level
+  /// cache of 32 MiB.
   public static let standardBytes = 512 << 20
 
   /// Threads that measure, and that everything measured beside must use.
@@ -81,8 +82,9 @@ public final class MachineLimits {
     }
     self.pool = pool
     self.instructionSet = instructionSet
-    // Several parts a thread, so that a thread that was interrupted does not hold up the pass. An odd
-    // number of 16 KiB pieces in a part keeps the four streams of a loop off the same memory bank.
+    // Several parts a thread, so that a thread that was interrupted does not hold up the pass. An
+    // odd number of 16 KiB pieces in a part keeps the four streams of a loop off the same memory
+    // bank.
     parts = 8 * pool.threads
     partBytes = (((max(bytes, 1) + parts - 1) / parts + 16_383) / 16_384 | 1) * 16_384
     let total = partBytes.multipliedReportingOverflow(by: parts)
@@ -121,8 +123,8 @@ public final class MachineLimits {
     rankedReadLoops = speeds.sorted { $0.speed > $1.speed }.map(\.loop)
   }
 
-  /// Read bandwidth in GB/s (10⁹ bytes): whole passes for at least `milliseconds`, shared by the three best
-  /// loops; the best loop's mean.
+  /// Read bandwidth in GB/s (10⁹ bytes): whole passes for at least `milliseconds`, shared by the
+  /// three best loops; the best loop's mean.
   public func readGigabytesPerSecond(milliseconds: Int = 90) -> Double {
     let candidates = rankedReadLoops.prefix(3)
     let slice = Double(max(milliseconds, 0)) * 1e-3 / Double(max(candidates.count, 1))
@@ -165,7 +167,8 @@ public final class MachineLimits {
     return Double(partBytes * parts) / max(seconds, 1e-9) * 1e-9
   }
 
-  /// Multiply-adds a second, in 10⁹, of all threads together; for a float kind twice that is GFLOP/s.
+  /// Multiply-adds a second, in 10⁹, of all threads together; for a float kind twice that is
+  /// GFLOP/s.
   public func gigaMultiplyAddsPerSecond(_ peak: Peak, milliseconds: Int = 50) -> Double {
     let level = instructionSet.kernelTableIdentifier
     let kind = peak.identifier

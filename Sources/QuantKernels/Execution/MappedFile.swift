@@ -6,13 +6,14 @@
 
 /// The whole of a regular file, mapped read-only into memory.
 ///
-/// Opening costs well under a millisecond whatever the size; pages are read when they are touched and
-/// shared with every other process that maps the file. The first byte lies on a page boundary, so the
-/// file's own alignment decides the alignment of what is in it.
+/// Opening costs well under a millisecond whatever the size; pages are read when they are touched
+/// and shared with every other process that maps the file. The first byte lies on a page boundary,
+/// so the file's own alignment decides the alignment of what is in it.
 ///
-/// What is mapped is the file as it is, not a copy: a program that shortens the file while it is mapped
-/// makes the next touch of the lost pages end this process (SIGBUS), and one that writes into it changes
-/// the bytes. Replace model files by renaming (``AtomicFile`` does), never in place.
+/// What is mapped is the file as it is, not a copy: a program that shortens the file while it is
+/// mapped makes the next touch of the lost pages end this process (SIGBUS), and one that writes
+/// into it changes the bytes. Replace model files by renaming (``AtomicFile`` does), never in
+/// place.
 public final class MappedFile: Sendable {
   /// What to tell the system about the order in which pages will be touched.
   public enum Advice: Sendable {
@@ -32,15 +33,16 @@ public final class MappedFile: Sendable {
 
   private enum Owner: Sendable { case mapping, allocation, caller }
 
-  /// Pointers are not `Sendable`; this one points at memory that nobody writes while the object lives.
+  /// Pointers are not `Sendable`; this one points at memory that nobody writes while the object
+  /// lives.
   private struct UnsafeSendablePointer: @unchecked Sendable {
     let buffer: UnsafeRawBufferPointer
   }
 
   /// The file's bytes; valid while this object lives. Empty for an empty file.
   ///
-  /// An object may go right after its last use in the source, and a pointer is none: keep the object in
-  /// a property, or use ``withBytes(_:)``.
+  /// An object may go right after its last use in the source, and a pointer is none: keep the
+  /// object in a property, or use ``withBytes(_:)``.
   public var bytes: UnsafeRawBufferPointer { address.buffer }
 
   /// Calls `body` with the file's bytes, and keeps them mapped until it returns.
@@ -52,8 +54,8 @@ public final class MappedFile: Sendable {
 
   /// Maps the file at `path`.
   ///
-  /// - Throws: `missingFile` when there is no such file, it may not be read, or it is not a regular file
-  ///   (a directory, a pipe, a device); `outOfMemory` when the address space cannot hold it;
+  /// - Throws: `missingFile` when there is no such file, it may not be read, or it is not a regular
+  ///   file (a directory, a pipe, a device); `outOfMemory` when the address space cannot hold it;
   ///   `invalidArgument` for a path that holds a zero byte.
   public init(path: String, advice: Advice = .normal) throws(QuantError) {
     try SystemFailure.checkPath(path)

@@ -5,9 +5,9 @@
 #endif
 
 /// Turns what the operating system says (`errno`, a file's mode) into a ``QuantError``.
-enum SystemFailure {
+package enum SystemFailure {
   /// - Parameter code: the value of `errno`, read at once after the call that failed.
-  static func error(_ code: Int32, _ path: String, _ problem: String) -> QuantError {
+  package static func error(_ code: Int32, _ path: String, _ problem: String) -> QuantError {
     let reason = strerror(code).map { String(cString: $0) } ?? "error \(code)"
     let detail = "\(problem) (\(reason))"
     switch code {

@@ -2,9 +2,10 @@ import CQuantKernels
 
 /// Operations on float32 vectors between the matrix products of a decoder.
 ///
-/// Every element's value is one fixed sequence of IEEE operations whatever the count, and sums run in 16
-/// lanes by index modulo 16, so that every instruction set gives the same bits. Exponentials are within
-/// 1 ulp, `tanh` within 2. Infinities and NaN go through the arithmetic as IEEE 754 has it.
+/// Every element's value is one fixed sequence of IEEE operations whatever the count, and sums run
+/// in 16 lanes by index modulo 16, so that every instruction set gives the same bits. Exponentials
+/// are within 1 ulp, `tanh` within 2. Infinities and NaN go through the arithmetic as IEEE 754 has
+/// it.
 ///
 /// Pointers must hold as many elements as the counts say; a count below 1 does nothing. `x` and the
 /// destination may be the same memory, but must not overlap otherwise. Nothing allocates.
@@ -25,8 +26,10 @@ public enum VectorOperations {
     kernels(instructionSet).silu_multiply(gate, up, y, count)
   }
 
-  /// `y[i] = gelu(gate[i]) · up[i]`, GELU in the tanh form of Hendrycks and Gimpel (arXiv 1606.08415):
-  /// `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`, which is `x/2 · (1 + tanh(…))` without its cancellation.
+  /// `y[i] = gelu(gate[i]) · up[i]`, GELU in the tanh form of Hendrycks and Gimpel (arXiv
+  /// 1606.08415):
+  /// `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`, which is `x/2 · (1 + tanh(…))` without its
+  /// cancellation.
   public static func geluMultiply(
     _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>,
     into y: UnsafeMutablePointer<Float>, count: Int, instructionSet: InstructionSet = .best
@@ -82,8 +85,8 @@ public enum VectorOperations {
     case halves
   }
 
-  /// Rotates each head's first `rotaryDimension` elements in place: the pair `(a, b)` of angle i becomes
-  /// `(a cos − b sin, b cos + a sin)`.
+  /// Rotates each head's first `rotaryDimension` elements in place: the pair `(a, b)` of angle i
+  /// becomes `(a cos − b sin, b cos + a sin)`.
   ///
   /// - Parameters:
   ///   - x: `heads × headDimension` values of one position.

@@ -8,8 +8,8 @@ import Synchronization
 
 /// Work cut into parts that may run in any order on any worker.
 ///
-/// A value of such a type runs without any allocation, which a closure cannot promise: handing a closure to another
-/// thread boxes its captures.
+/// A value of such a type runs without any allocation, which a closure cannot promise: handing a
+/// closure to another thread boxes its captures.
 public protocol ParallelTask {
   func run(part: Int, worker: Int)
 }
@@ -24,10 +24,10 @@ extension ParallelTask {
 /// A fixed team of threads that runs the parts of one piece of work and returns when all are done.
 ///
 /// The caller is worker 0, so `threads` workers need `threads - 1` helper threads. Inside
-/// ``withHotRegion(_:)`` helpers spin between calls (a fork and join costs under a microsecond, against
-/// 25–65 µs of a dispatch queue); outside they park on a condition variable. Parts are handed out by an
-/// atomic counter, so a part must not depend on the worker that runs it: with kernels that give each
-/// output one owner, results are the same bits for every thread count.
+/// ``withHotRegion(_:)`` helpers spin between calls (a fork and join costs under a microsecond,
+/// against 25–65 µs of a dispatch queue); outside they park on a condition variable. Parts are
+/// handed out by an atomic counter, so a part must not depend on the worker that runs it: with
+/// kernels that give each output one owner, results are the same bits for every thread count.
 ///
 /// One caller at a time: a call from a second thread waits for the first.
 public final class WorkerPool: Sendable {
@@ -43,10 +43,12 @@ public final class WorkerPool: Sendable {
 
   public static var processorCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
-  /// - Parameter threads: workers, the caller included; values below 1 count as 1, above 256 as 256.
+  /// - Parameter threads: workers, the caller included; values below 1 count as 1, above 256 as
+  ///   256.
   public init(threads: Int) {
     self.threads = min(max(threads, 1), 256)
-    // Never more spinners than processors: an oversubscribed spinner takes the time slice of the thread it waits for.
+    // Never more spinners than processors: an oversubscribed spinner takes the time slice of the
+    // thread it waits for.
     shared = Shared(
       helpers: self.threads - 1, maySpin: self.threads <= WorkerPool.processorCount)
     for worker in 1..<max(self.threads, 1) { startHelper(shared: shared, worker: worker) }
@@ -54,7 +56,8 @@ public final class WorkerPool: Sendable {
 
   deinit { shared.stop() }
 
-  /// Runs every part in `0..<parts` of a task and returns when all have finished. Allocates nothing.
+  /// Runs every part in `0..<parts` of a task and returns when all have finished. Allocates
+  /// nothing.
   public func run<Task: ParallelTask>(parts: Int, _ task: Task) {
     if parts <= 0 { return }
     if threads == 1 || parts == 1 {
@@ -66,8 +69,8 @@ public final class WorkerPool: Sendable {
     }
   }
 
-  /// Runs `body(part, worker)` for every part in `0..<parts` and returns when all have finished. Allocates once, for the
-  /// closure; in a decode step use a ``ParallelTask``.
+  /// Runs `body(part, worker)` for every part in `0..<parts` and returns when all have finished.
+  /// Allocates once, for the closure; in a decode step use a ``ParallelTask``.
   public func run(parts: Int, _ body: Part) {
     if parts <= 0 { return }
     if threads == 1 || parts == 1 {
@@ -220,8 +223,8 @@ public final class WorkerPool: Sendable {
   }
 }
 
-/// One step of a wait: a pause, and after about a millisecond of pauses the time slice is offered to
-/// others, since whoever is awaited may need it.
+/// One step of a wait: a pause, and after about a millisecond of pauses the time slice is offered
+/// to others, since whoever is awaited may need it.
 @inline(__always)
 private func relax(_ spins: Int) {
   if spins > 20_000 { sched_yield() } else { _spinHint() }
@@ -243,8 +246,8 @@ private final class HelperStart {
   }
 }
 
-/// A helper that cannot be created would leave `running` waiting, so its share of the bookkeeping must
-/// exist: creation is retried until the system gives the thread.
+/// A helper that cannot be created would leave `running` waiting, so its share of the bookkeeping
+/// must exist: creation is retried until the system gives the thread.
 private func startHelper(shared: WorkerPool.Shared, worker: Int) {
   let start = Unmanaged.passRetained(HelperStart(shared: shared, worker: worker))
   #if canImport(Darwin)

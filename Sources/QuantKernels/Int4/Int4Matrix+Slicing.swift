@@ -86,7 +86,8 @@ extension Int4Matrix {
       guard sources[column / groupSize] == group else {
         throw QuantError(
           .invalidArgument, subject,
-          "columns \(column / groupSize * groupSize) and \(column) would share a scale and have two",
+          "columns \(column / groupSize * groupSize) and \(column) would share a scale and have "
+            + "two",
           remedy: "permute inside groups or permute whole groups")
       }
     }

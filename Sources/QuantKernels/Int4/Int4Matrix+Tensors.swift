@@ -128,7 +128,8 @@ extension Int4Matrix {
         guard let zero = (0...15).first(where: { -scale * Double($0) == Double(minimum) }) else {
           throw QuantError(
             .unsupported, subject,
-            "minimum \(minimum) of row \(group / groups), group \(group % groups) is no integer zero point",
+            "minimum \(minimum) of row \(group / groups), group \(group % groups) is no integer zero "
+              + "point",
             remedy: "dequantize and quantize again, or keep a format with minimums (Q4_1)")
         }
         zeros.append(UInt8(zero))

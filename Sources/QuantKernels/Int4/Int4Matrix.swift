@@ -62,7 +62,8 @@ public struct Int4Matrix: Sendable, Equatable {
     else {
       throw QuantError(
         .invalidArgument, subject,
-        "group size \(groupSize) must be a multiple of 32 that divides \(columns), or \(columns) itself",
+        "group size \(groupSize) must be a multiple of 32 that divides \(columns), or \(columns) "
+          + "itself",
         remedy: "quantize again with such a group size")
     }
     let groups = rows * (columns / groupSize)

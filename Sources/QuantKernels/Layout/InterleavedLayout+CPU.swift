@@ -49,7 +49,8 @@ extension InterleavedLayout {
     else {
       throw QuantError(
         .invalidArgument, subject,
-        "group size \(groupSize) must be a multiple of 32 that divides \(columns), or \(columns) itself",
+        "group size \(groupSize) must be a multiple of 32 that divides \(columns), or \(columns) "
+          + "itself",
         remedy: "quantize again with such a group size")
     }
     guard blockTrailerBytes >= 0, blockTrailerBytes <= 1 << 30 else {

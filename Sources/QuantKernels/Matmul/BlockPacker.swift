@@ -3,9 +3,10 @@ import Synchronization
 
 /// Moves rows of GGUF blocks into panels, integers and scales unchanged.
 ///
-/// Element j of a block and its code follow ggml's block definitions: in Q4_0, Q4_1, Q5_0 and Q5_1 byte j holds element j
-/// in its low and j + 16 in its high nibble; in Q4_K and Q5_K the 32 bytes of a pair of sub-blocks hold the first
-/// sub-block in their low and the second in their high nibbles; Q6_K likewise in runs of 128.
+/// Element j of a block and its code follow ggml's block definitions: in Q4_0, Q4_1, Q5_0 and Q5_1
+/// byte j holds element j in its low and j + 16 in its high nibble; in Q4_K and Q5_K the 32 bytes
+/// of a pair of sub-blocks hold the first sub-block in their low and the second in their high
+/// nibbles; Q6_K likewise in runs of 128.
 struct BlockPacker: Sendable {
   let type: GGMLType
   let format: qk_format
@@ -49,7 +50,8 @@ struct BlockPacker: Sendable {
     group[bit >> 3] |= code << UInt8(truncatingIfNeeded: bit & 7)
   }
 
-  /// Where an 8-bit code stands in a group's eight steps, and with it the step and the byte in the step.
+  /// Where an 8-bit code stands in a group's eight steps, and with it the step and the byte in the
+  /// step.
   @inline(__always)
   private func byteIndex(_ lane: Int, _ column: Int) -> Int {
     (bytes.rows[lane] &+ bytes.columns[column]) >> 3
@@ -117,7 +119,8 @@ struct BlockPacker: Sendable {
     return finite
   }
 
-  /// Q4_K and Q5_K: d, dmin, 12 bytes of 6-bit scales and minimums, [32 bytes of fifth bits,] 128 bytes of nibbles.
+  /// Q4_K and Q5_K: d, dmin, 12 bytes of 6-bit scales and minimums, [32 bytes of fifth bits,] 128
+  /// bytes of nibbles.
   private func packQ4K(_ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer)
     -> Bool
   {

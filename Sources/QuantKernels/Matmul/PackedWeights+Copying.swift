@@ -5,8 +5,8 @@
 #endif
 
 extension PackedWeights {
-  /// The same weights in memory of their own: benchmarks rotate through copies, so that weights come from memory and
-  /// not from a cache.
+  /// The same weights in memory of their own: benchmarks rotate through copies, so that weights
+  /// come from memory and not from a cache.
   ///
   /// - Throws: ``QuantError`` (`outOfMemory`) when memory is short.
   /// - Complexity: O(`byteCount`).

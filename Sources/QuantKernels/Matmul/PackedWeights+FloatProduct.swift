@@ -1,7 +1,8 @@
 import CQuantKernels
 
 extension PackedWeights {
-  /// K of the pieces in which a panel is dequantised: 256 · 16 floats are 16 KiB, half of a level-1 cache.
+  /// K of the pieces in which a panel is dequantised: 256 · 16 floats are 16 KiB, half of a level-1
+  /// cache.
   private static let pieceColumns = 256
 
   /// Products with float32 activations, one ascending-k chain an output.
@@ -86,7 +87,8 @@ extension PackedWeights {
     }
   }
 
-  /// Panels dequantised piece by piece along K; each worker keeps the piece and the sums of every row.
+  /// Panels dequantised piece by piece along K; each worker keeps the piece and the sums of every
+  /// row.
   private struct DequantizingTask: ParallelTask {
     unowned(unsafe) let weights: PackedWeights
     let operands: Operands

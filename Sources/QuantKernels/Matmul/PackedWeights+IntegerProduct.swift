@@ -1,12 +1,13 @@
 import CQuantKernels
 
 extension PackedWeights {
-  /// Rows up to which codes are unpacked in registers on every use. Above it a panel is unpacked once into a buffer that
-  /// every tile of rows reads: the buffer's store and loads cost more than unpacking (about 3 of 19 vector operations of
-  /// a 16-row tile) until three tiles share them.
+  /// Rows up to which codes are unpacked in registers on every use. Above it a panel is unpacked
+  /// once into a buffer that every tile of rows reads: the buffer's store and loads cost more than
+  /// unpacking (about 3 of 19 vector operations of a 16-row tile) until three tiles share them.
   static let directRows = 32
 
-  /// Bytes that a kernel with several rows fetches ahead; with one row the processor's own prefetcher keeps up.
+  /// Bytes that a kernel with several rows fetches ahead; with one row the processor's own
+  /// prefetcher keeps up.
   static let prefetchBytes = 2048
 
   /// Products with int8 activations: quantise every tile, then run the panels.
@@ -137,8 +138,8 @@ extension PackedWeights {
     var byteCount: Int { blocks * qk_block_bytes(format, subgroups) }
   }
 
-  /// Panels that are unpacked once and used by every tile. Eight rows leave registers for a group's partial sums beside
-  /// its accumulators, where sixteen would spill them.
+  /// Panels that are unpacked once and used by every tile. Eight rows leave registers for a group's
+  /// partial sums beside its accumulators, where sixteen would spill them.
   private struct UnpackingTask: ParallelTask {
     // Not counted: the caller holds the weights, and hundreds of counts a token are felt.
     unowned(unsafe) let weights: PackedWeights

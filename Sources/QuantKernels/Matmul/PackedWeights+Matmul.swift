@@ -1,14 +1,16 @@
 extension PackedWeights {
   /// `y = x · Wᵀ`: the product of `x`, `[M × columns]` row-major, by these weights.
   ///
-  /// Row i of the result is the same bits as the product of row i alone, for every number of rows and threads.
+  /// Row i of the result is the same bits as the product of row i alone, for every number of rows
+  /// and threads.
   ///
   /// - Parameters:
   ///   - x: M rows of `columns` finite floats; M may be 0.
   ///   - arithmetic: `fast` (int8 activations per group of 32) or `exact` (float32).
   ///   - pool: the workers to use.
   /// - Returns: `[M × rows]` floats, row-major.
-  /// - Throws: ``QuantError`` when `x` is no whole number of rows or holds NaN or infinity, or memory is short.
+  /// - Throws: ``QuantError`` when `x` is no whole number of rows or holds NaN or infinity, or
+  ///   memory is short.
   /// - Complexity: O(M · rows · columns).
   public func matmul(
     _ x: [Float], arithmetic: Arithmetic = .fast, pool: WorkerPool = .standard

@@ -53,8 +53,8 @@ extension PackedWeights {
       min(PackedWeights.tileRows, count - tile * PackedWeights.tileRows)
     }
 
-    /// Calls `body(first row, rows of its tile, offset in the tile, height)` for pieces of every tile
-    /// whose heights are those of the kernels: 16, 8, 4, 2 or 1, at most `tallest`.
+    /// Calls `body(first row, rows of its tile, offset in the tile, height)` for pieces of every
+    /// tile whose heights are those of the kernels: 16, 8, 4, 2 or 1, at most `tallest`.
     @inline(__always)
     func forEachPiece(
       tallest: Int, _ body: (_ first: Int, _ rows: Int, _ done: Int, _ height: Int) -> Void
@@ -82,11 +82,12 @@ extension PackedWeights {
   }
 }
 
-/// How panels are dealt to workers: the first parts are long forward streams, later ones ever shorter, so that workers
-/// finish within about a panel of each other without cutting the streams up.
+/// How panels are dealt to workers: the first parts are long forward streams, later ones ever
+/// shorter, so that workers finish within about a panel of each other without cutting the streams
+/// up.
 ///
-/// A part takes one in `2 · threads` of the panels that are left (guided self-scheduling). Parts are fixed ranges, handed
-/// out in order.
+/// A part takes one in `2 · threads` of the panels that are left (guided self-scheduling). Parts
+/// are fixed ranges, handed out in order.
 struct PanelSchedule {
   let panels: Int
   let threads: Int

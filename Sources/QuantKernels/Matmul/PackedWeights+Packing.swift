@@ -2,8 +2,9 @@ import CQuantKernels
 import DeviceModel
 
 extension InstructionSet {
-  /// The instruction whose operand order weights are packed in. The three 4-k instructions give the same bits in a
-  /// panel of 16 outputs, so weights packed for one serve the others and the scalar reference.
+  /// The instruction whose operand order weights are packed in. The three 4-k instructions give the
+  /// same bits in a panel of 16 outputs, so weights packed for one serve the others and the scalar
+  /// reference.
   var weightFragment: Fragment {
     switch self {
     case .neonI8mm: .smmla
@@ -14,8 +15,8 @@ extension InstructionSet {
   }
 }
 
-/// Where a code of a panel's group of 32 goes: tables of the layout that the kernels read by, one panel by 32 columns.
-/// `bit(row, column) = rows[row] + columns[column]`.
+/// Where a code of a panel's group of 32 goes: tables of the layout that the kernels read by, one
+/// panel by 32 columns. `bit(row, column) = rows[row] + columns[column]`.
 struct PanelTile {
   let rows: [Int]
   let columns: [Int]
@@ -30,8 +31,8 @@ struct PanelTile {
 }
 
 extension PackedWeights {
-  /// Packs stacked blocks of rows of one GGUF type, e.g. the Q, K and V projections as one matrix. Nothing is
-  /// requantised: codes, scales and minimums move as they are.
+  /// Packs stacked blocks of rows of one GGUF type, e.g. the Q, K and V projections as one matrix.
+  /// Nothing is requantised: codes, scales and minimums move as they are.
   ///
   /// - Parameters:
   ///   - parts: rows in the file's block format, row-major, stacked in this order.
@@ -109,7 +110,8 @@ extension PackedWeights {
     }
   }
 
-  /// Packs a canonical int4 matrix. Scales and minimums that binary16 holds exactly are stored so, others as float32.
+  /// Packs a canonical int4 matrix. Scales and minimums that binary16 holds exactly are stored so,
+  /// others as float32.
   ///
   /// - Throws: ``QuantError`` when this processor does not run `instructionSet` or memory is short.
   /// - Complexity: O(rows · columns).
@@ -133,7 +135,8 @@ extension PackedWeights {
       subgroups: subgroups, instructionSet: instructionSet,
       inputPermutation: matrix.inputPermutation, name: name)
 
-    // The layout's gap behind a block's codes is the head of the next block; the first head stands before everything.
+    // The layout's gap behind a block's codes is the head of the next block; the first head stands
+    // before everything.
     let head = qk_head_bytes(format)
     let layout = try InterleavedLayout.panels(
       rows: matrix.rows, columns: matrix.columns, fragment: instructionSet.weightFragment,

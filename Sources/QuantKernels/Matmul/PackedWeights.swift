@@ -4,14 +4,17 @@ import CQuantKernels
 public enum Arithmetic: String, Sendable, CaseIterable {
   /// Activations quantised to int8 per group of 32, integer dot products, float32 scales.
   case fast
-  /// Activations float32, weights dequantised to float32, ascending-k fused multiply-add per output.
+  /// Activations float32, weights dequantised to float32, ascending-k fused multiply-add per
+  /// output.
   case exact
 }
 
-/// A weight matrix `rows × columns` (`outFeatures × inFeatures`) packed once for one instruction set's kernels.
+/// A weight matrix `rows × columns` (`outFeatures × inFeatures`) packed once for one instruction
+/// set's kernels.
 ///
-/// Panels of 16 outputs follow one another; in a panel the quantisation groups stand in ascending k, each with its
-/// scales before its codes, so that a product with one row reads every byte once, forwards.
+/// Panels of 16 outputs follow one another; in a panel the quantisation groups stand in ascending
+/// k, each with its scales before its codes, so that a product with one row reads every byte once,
+/// forwards.
 public final class PackedWeights: @unchecked Sendable {
   /// Outputs (N).
   public let rows: Int
@@ -40,8 +43,8 @@ public final class PackedWeights: @unchecked Sendable {
 
   static let panelRows = Int(QK_PANEL)
 
-  /// The integer that codes are stored above, so that they are unsigned; for formats with a minimum what starts the
-  /// signed kernels' integers.
+  /// The integer that codes are stored above, so that they are unsigned; for formats with a minimum
+  /// what starts the signed kernels' integers.
   var zero: Int32 { qk_zero(format) }
 
   var isDense: Bool { format == QK_F16 || format == QK_BF16 || format == QK_F32 }

@@ -2,9 +2,10 @@ import Synchronization
 
 /// Where packed weights live: one matrix behind the other in stretches of huge pages.
 ///
-/// A layer's matrix is often smaller than a huge page. On pages of 4 KiB the processor's prefetcher stops at each
-/// page's end, and decoding SmolLM2 read its int4 weights at 16 GB/s where the same kernels stream 28 from a huge page.
-/// Side by side, the layers are also one forward stream in the order in which they are packed and used.
+/// A layer's matrix is often smaller than a huge page. On pages of 4 KiB the processor's prefetcher
+/// stops at each page's end, and decoding SmolLM2 read its int4 weights at 16 GB/s where the same
+/// kernels stream 28 from a huge page. Side by side, the layers are also one forward stream in the
+/// order in which they are packed and used.
 ///
 /// A stretch is returned to the system when the last matrix in it is.
 final class WeightArena: Sendable {

@@ -2,8 +2,8 @@ import CQuantKernels
 
 /// Scratch memory of products: quantised activations, unpacked panels, tiles of floats.
 ///
-/// Owned by whoever calls them and used by one call at a time. It grows to the largest call and is then
-/// reused, so that a decode step allocates nothing.
+/// Owned by whoever calls them and used by one call at a time. It grows to the largest call and is
+/// then reused, so that a decode step allocates nothing.
 public final class Workspace: @unchecked Sendable {
   package private(set) var codes: UnsafeMutablePointer<Int8>
   package private(set) var scales: UnsafeMutablePointer<Float>

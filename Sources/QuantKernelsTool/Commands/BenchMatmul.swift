@@ -66,7 +66,8 @@ struct BenchMatmul: ParsableCommand {
     if shapes == nil, let missing = alone.first(where: { !$0.1 }) {
       throw ValidationError("\(missing.0) is missing")
     }
-    if shapes != nil, let extra = (alone + [("--group", group != nil)]).first(where: { $0.1 }) {
+    let never = [("--group", group != nil), ("--symmetric", symmetric)]
+    if shapes != nil, let extra = (alone + never).first(where: { $0.1 }) {
       throw ValidationError("\(extra.0) does not go with --shapes")
     }
   }
@@ -74,6 +75,9 @@ struct BenchMatmul: ParsableCommand {
   func run() throws {
     let level = try instructionSet.map(chosenInstructionSet) ?? .best
     let shapes = try wantedShapes()
+    for shape in shapes {
+      try shape.checkMemory(copies: warm || shape.tokens > 32 ? 0 : 4 * CacheSizes.lastLevel)
+    }
     let pool = WorkerPool(threads: common.threadCount)
     let limits = try limitOptions.open(pool: pool, instructionSet: level)
     var reports: [MatmulReport] = []

@@ -8,9 +8,9 @@ struct BenchModel: ParsableCommand {
     commandName: "model", abstract: "Prompt and decode tokens a second of a model.",
     discussion: """
       Each repetition reads -p random tokens in one call, and then, from an empty cache, -n random \
-      tokens one by one; --depth first fills the cache with so many tokens, untimed. Read bandwidth \
-      is sampled between the repetitions: shareOfReadBandwidth is decode speed times the bytes that \
-      a token reads (weights, and keys and values at the mean depth) over that bandwidth.
+      tokens one by one; --depth first fills the cache with so many tokens, untimed. Read \
+      bandwidth is sampled between the repetitions: shareOfReadBandwidth is decode speed times the \
+      bytes that a token reads (weights, and keys and values at the mean depth) over that bandwidth.
 
       EXAMPLES
         quantkernels bench model --model model.gguf

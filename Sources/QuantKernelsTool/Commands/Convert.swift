@@ -7,9 +7,10 @@ struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Requantize or repack a model.",
     discussion: """
-      A GGUF type writes GGUF: matrices in that type, norms in float32. awq, gptq, quick and marlin \
-      write safetensors with int4 layers under the public tools' names. Among those four nothing is \
-      requantized, and Q4_0 layers are repacked as they stand. The file appears whole or not at all.
+      A GGUF type writes GGUF: matrices in that type, norms in float32. awq, gptq, quick and \
+      marlin write safetensors with int4 layers under the public tools' names. Among those four \
+      nothing is requantized, and Q4_0 layers are repacked as they stand. The file appears whole \
+      or not at all.
 
       Types: \(ConversionTarget.names.joined(separator: ", ")).
 
@@ -91,7 +92,8 @@ struct Convert: ParsableCommand {
       ],
       text: """
         \(output): \(summary.tensors) tensors, \(summary.converted) matrices in \(to)\
-        \(summary.groupSize.map { ", groups of \($0)" } ?? ""), \(summary.exact) of them bit for bit\
+        \(summary.groupSize.map { ", groups of \($0)" } ?? ""), \
+        \(summary.exact) of them bit for bit\
         \(summary.fallbacks.isEmpty ? "" : "; \(summary.fallbacks.count) did not fit and are F16")
         """)
   }

@@ -75,15 +75,19 @@ struct Generate: ParsableCommand {
     options.sampling.seed = seed
 
     let streams = !common.json
+    let input = try promptTokens(bytes, loaded)
+    Console.progress("reading \(input.count) tokens")
     let result = try loaded.makeSession().generate(
-      prompt: try promptTokens(bytes, loaded), options: options, cancellation: Interruption.flag
+      prompt: input, options: options, cancellation: Interruption.flag
     ) { _, text in
       if streams {
+        Console.clearProgress()
         Console.write(text)
         Console.flush()
       }
-      return true
+      return Console.outputWorks
     }
+    Console.clearProgress()
     if streams, !result.tokens.isEmpty { Console.writeLine() }
     if result.reason == .cancelled { try Interruption.check() }
     if streams {
@@ -103,7 +107,8 @@ struct Generate: ParsableCommand {
       ], text: "")
   }
 
-  /// The prompt as tokens: one user message in the model's chat template, if it has one and it is wanted.
+  /// The prompt as tokens: one user message in the model's chat template, if it has one and it is
+  /// wanted.
   private func promptTokens(
     _ bytes: [UInt8], _ loaded: LanguageModel
   ) throws(QuantError) -> [Int32] {

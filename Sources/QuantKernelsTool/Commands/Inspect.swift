@@ -109,7 +109,7 @@ private struct FileSummary {
   }
 
   var text: String {
-    var lines = ["\(path): \(format), \(architecture)"]
+    var lines = [printable("\(path): \(format), \(architecture)")]
     let parameters = tensors.reduce(0) { $0 &+ elements($1) }
     lines.append("\(tensors.count) tensors, \(parameters) elements")
     for total in totals {
@@ -120,14 +120,16 @@ private struct FileSummary {
     lines.append("metadata")
     for (key, value) in metadata {
       let shown = value.text
-      lines.append("  \(key) = \(shown.count > 80 ? shown.prefix(77) + "..." : shown[...])")
+      lines.append(
+        "  \(printable(key)) = \(shown.count > 80 ? shown.prefix(77) + "..." : shown[...])")
     }
     lines.append("tensors")
     let width = min(tensors.map(\.name.count).max() ?? 0, 48)
     for tensor in tensors {
+      let name = printable(tensor.name)
       let shape = tensor.shape.map(String.init).joined(separator: "×")
       lines.append(
-        "  \(padded(tensor.name, width, left: true))  \(padded(tensor.type, 7, left: true)) \(shape)"
+        "  \(padded(name, width, left: true))  \(padded(tensor.type, 7, left: true)) \(shape)"
       )
     }
     return lines.joined(separator: "\n")

@@ -2,13 +2,14 @@ import ArgumentParser
 import LanguageModel
 import QuantKernels
 
-/// `synthesize`: a model of random weights with the structure of a real one, for benchmarks and tests where no real model
-/// can be had. Not part of the stable command line.
+/// `synthesize`: a model of random weights with the structure of a real one, for benchmarks and
+/// tests where no real model can be had. Not part of the stable command line.
 struct Synthesize: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Write a GGUF model of random weights.",
     discussion: """
-      The shape is that of SmolLM2-135M, or a tiny one with --tiny. The same options give the same bytes.
+      The shape is that of SmolLM2-135M, or a tiny one with --tiny. The same options give the \
+      same bytes.
 
       EXAMPLES
         quantkernels synthesize -o synthetic.gguf

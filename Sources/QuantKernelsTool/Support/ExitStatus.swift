@@ -27,8 +27,8 @@ enum ExitStatus: Int32 {
     }
   }
 
-  /// Prints an error as one line on standard error (or help and version on standard output) and returns the
-  /// code to exit with.
+  /// Prints an error as one line on standard error (or help and version on standard output) and
+  /// returns the code to exit with.
   static func report(_ error: any Error) -> ExitStatus {
     Console.flush()
     Console.clearProgress()
@@ -42,7 +42,12 @@ enum ExitStatus: Int32 {
       Console.write(QuantKernelsTool.fullMessage(for: error))
       Console.write("\n")
       Console.flush()
-      return .success
+      do {
+        try Console.checkOutput()
+        return .success
+      } catch {
+        return report(error)
+      }
     }
     if QuantKernelsTool.exitCode(for: error) == .validationFailure {
       let help = oneLine(helpCommand(for: error))
@@ -54,7 +59,8 @@ enum ExitStatus: Int32 {
     return .fault
   }
 
-  /// The help call that the parser's full message names, such as `quantkernels bench matmul --help`.
+  /// The help call that the parser's full message names, such as
+  /// `quantkernels bench matmul --help`.
   private static func helpCommand(for error: any Error) -> String {
     let message = QuantKernelsTool.fullMessage(for: error)
     for line in message.split(separator: "\n") {
@@ -66,8 +72,9 @@ enum ExitStatus: Int32 {
     return "quantkernels --help"
   }
 
+  /// Names from files and paths may hold anything; a terminal must not obey them.
   private static func oneLine(_ text: String) -> String {
-    text.split(whereSeparator: \.isNewline).joined(separator: " ")
+    printable(text.split(whereSeparator: \.isNewline).joined(separator: " "))
   }
 }
 

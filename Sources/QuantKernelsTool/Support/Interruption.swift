@@ -7,7 +7,8 @@ import QuantKernels
   import Darwin
 #endif
 
-/// Ctrl-C: the first sets a flag that long work looks at between its steps, the second kills the process.
+/// Ctrl-C: the first sets a flag that long work looks at between its steps, the second kills the
+/// process.
 enum Interruption {
   /// What long work looks at between its steps.
   static let flag = CancellationFlag()

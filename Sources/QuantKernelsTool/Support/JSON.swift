@@ -1,4 +1,5 @@
-/// A JSON value that keeps its keys in order. Numbers that JSON cannot hold (NaN, infinities) are written as null.
+/// A JSON value that keeps its keys in order. Numbers that JSON cannot hold (NaN, infinities) are
+/// written as null.
 indirect enum JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
   ExpressibleByFloatLiteral,
   ExpressibleByBooleanLiteral, ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral
@@ -57,7 +58,8 @@ indirect enum JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
     }
   }
 
-  /// Swift's shortest round-trip form (`1.5`, `1e-07`, `5e+20`) is a JSON number for every finite value.
+  /// Swift's shortest round-trip form (`1.5`, `1e-07`, `5e+20`) is a JSON number for every finite
+  /// value.
   private static func decimal(_ value: Double) -> String { "\(value)" }
 
   private static func writeString(_ value: String, to output: inout String) {

@@ -24,6 +24,9 @@ struct LimitOptions: ParsableArguments {
   func open(
     pool: WorkerPool, instructionSet: InstructionSet = .best
   ) throws(QuantError) -> MachineLimits {
+    try MemoryRequirement.check(
+      MemoryRequirement.sum([[2, readMegabytes, 1 << 20]]), subject: "--read-megabytes",
+      remedy: "read less")
     Console.progress("mapping memory and choosing a read loop")
     return try MachineLimits(
       pool: pool, instructionSet: instructionSet, bytes: readMegabytes << 20)

@@ -9,8 +9,8 @@ struct MatmulShape {
   let group: Int?
   let symmetric: Bool
 
-  /// - Throws: ``QuantError`` for an unknown format (64), one that is not built in (69), an extent below 1, and groups
-  ///   where the format has its own.
+  /// - Throws: ``QuantError`` for an unknown format (64), one that is not built in (69), an extent
+  ///   below 1, and groups where the format has its own.
   init(
     format: String, tokens: Int, outputs: Int, inputs: Int, group: Int?, symmetric: Bool
   ) throws(QuantError) {
@@ -32,10 +32,26 @@ struct MatmulShape {
     self.symmetric = symmetric
   }
 
+  /// - Throws: ``QuantError`` (69) when the product would not fit into memory.
+  func checkMemory(copies cacheBytes: Int) throws(QuantError) {
+    // Weights as they are made and packed: two bytes an int4 code while it is unpacked, and twice a
+    // type's bytes. Inputs as floats, as codes with their scales, and in the order of the kernels.
+    let weight: [Int] =
+      switch format {
+      case .int4: [2, outputs, inputs]
+      case .type(let type): [2, outputs, type.rowBytes(columns: inputs) ?? inputs]
+      }
+    try MemoryRequirement.check(
+      MemoryRequirement.sum([
+        weight, [10, tokens, inputs], [4, tokens, outputs], [cacheBytes],
+      ]), subject: "\(format) \(tokens)×\(outputs)×\(inputs)", remedy: "choose a smaller shape")
+  }
+
   func randomWeights(
     instructionSet: InstructionSet, pool: WorkerPool
   ) throws(QuantError) -> PackedWeights {
-    try format.randomWeights(
+    try Interruption.check()
+    return try format.randomWeights(
       rows: outputs, columns: inputs, group: group, symmetric: symmetric,
       instructionSet: instructionSet, pool: pool)
   }

@@ -43,7 +43,9 @@ struct ModelOptions: ParsableArguments {
     options.keyValueType = try keyValueType()
     options.contextLength = contextLength
     if let instructionSet { options.instructionSet = try chosenInstructionSet(instructionSet) }
-    let loaded = try LanguageModel(path: model, options: options) { share in
+    let loaded = try LanguageModel(
+      path: model, options: options, cancellation: Interruption.flag
+    ) { share in
       Console.progress("packing weights \(fixed(share * 100, 0)) %")
     }
     Console.clearProgress()
@@ -54,7 +56,8 @@ struct ModelOptions: ParsableArguments {
 
 /// The level that `--isa` names.
 ///
-/// - Throws: ``QuantError`` for a name that is unknown (64) or that this processor does not run (69).
+/// - Throws: ``QuantError`` for a name that is unknown (64) or that this processor does not run
+///   (69).
 func chosenInstructionSet(_ name: String) throws(QuantError) -> InstructionSet {
   let names = InstructionSet.supported.map(\.rawValue).joined(separator: ", ")
   guard let level = InstructionSet(rawValue: name) else {
@@ -71,7 +74,7 @@ func chosenInstructionSet(_ name: String) throws(QuantError) -> InstructionSet {
 
 /// The bytes of a file, or of standard input for `-` or nil.
 func readText(_ path: String?) throws(QuantError) -> [UInt8] {
-  guard let path, path != "-" else { return Console.readStandardInput() }
+  guard let path, path != "-" else { return try Console.readStandardInput() }
   // The bytes live as long as the file, which nothing else holds.
   let file = try MappedFile(path: path)
   return withExtendedLifetime(file) { Array(file.bytes) }

@@ -45,6 +45,20 @@ func fixed(_ value: Double, _ decimals: Int) -> String {
   return sign + String(Int64(whole)) + "." + padding + digits
 }
 
+/// Text with its control characters spelled out, so that a terminal does not obey what a file
+/// holds.
+func printable(_ text: String) -> String {
+  var result = ""
+  for scalar in text.unicodeScalars {
+    if scalar.properties.generalCategory == .control {
+      result += "\\u{" + String(scalar.value, radix: 16) + "}"
+    } else {
+      result.unicodeScalars.append(scalar)
+    }
+  }
+  return result
+}
+
 /// Right- or left-aligned text of a table's cell.
 func padded(_ text: String, _ width: Int, left: Bool = false) -> String {
   let spaces = String(repeating: " ", count: max(0, width - text.count))

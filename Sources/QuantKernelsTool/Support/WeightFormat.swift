@@ -74,9 +74,10 @@ enum WeightFormat: Equatable {
         remedy: "choose a smaller shape")
     }
     let groups = rows * (columns / group)
+    let codes = try randomBytes(elements, &random, mask: 15)
     return try Int4Matrix(
       rows: rows, columns: columns, groupSize: group,
-      codes: (0..<elements).map { _ in UInt8(truncatingIfNeeded: random.next() & 15) },
+      codes: codes,
       // Exact in binary16, as the scales of files are.
       scales: (0..<groups).map { _ in Float(16 + random.next() % 16) * 0x1p-12 },
       offsets: symmetric
@@ -108,10 +109,7 @@ enum WeightFormat: Equatable {
       return floats(total / 2, &random) { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }
     default: break
     }
-    var bytes = [UInt8](unsafeUninitializedCapacity: total) { buffer, count in
-      for index in 0..<total { buffer[index] = UInt8(truncatingIfNeeded: random.next() >> 24) }
-      count = total
-    }
+    var bytes = try randomBytes(total, &random, mask: 255)
     // Where a block holds its binary16 scales (ggml's block_q… structures).
     let scales: [Int] =
       switch type {
@@ -123,6 +121,20 @@ enum WeightFormat: Equatable {
       for scale in scales {
         bytes[block * type.blockBytes + scale] = UInt8(truncatingIfNeeded: half)
         bytes[block * type.blockBytes + scale + 1] = UInt8(truncatingIfNeeded: half >> 8)
+      }
+    }
+    return bytes
+  }
+
+  /// - Throws: ``QuantError`` when Ctrl-C comes.
+  private static func randomBytes(
+    _ count: Int, _ random: inout SplitRandom, mask: UInt8
+  ) throws(QuantError) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    for start in stride(from: 0, to: count, by: 1 << 20) {
+      try Interruption.check()
+      for index in start..<min(count, start + (1 << 20)) {
+        bytes[index] = UInt8(truncatingIfNeeded: random.next() >> 24) & mask
       }
     }
     return bytes

@@ -3,6 +3,12 @@ import QuantKernels
 import TestSupport
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// A tiny model on disk and what is made of it.
 private struct Workbench {
   let folder = TemporaryFolder()
@@ -82,7 +88,8 @@ struct GGUFConversionTests {
         #expect(new == old)
         continue
       }
-      // What the type's own quantizer makes of the floats, so no value is worse than its block allows.
+      // What the type's own quantizer makes of the floats, so no value is worse than its block
+      // allows.
       let expected = try GGMLBlocks.dequantize(type, try GGMLBlocks.quantize(type, old))
       #expect(new == expected, "\(tensor.name)")
     }
@@ -188,6 +195,41 @@ struct Int4ConversionTests {
       readFile(bench.folder.file("a.safetensors")) == readFile(bench.folder.file("b.safetensors")))
   }
 
+  @Test(
+    "Zero points of the second GPTQ version are told by the configuration beside the file",
+    arguments: [
+      ("quantize_config.json", #"{"bits": 4, "checkpoint_format": "gptq_v2"}"#, true),
+      ("config.json", #"{"quantization_config": {"checkpoint_format": "gptq_v2"}}"#, true),
+      ("config.json", #"{"quantization_config": {"checkpoint_format": "gptq"}}"#, false),
+      ("config.json", #"{"quantization_config": null, "checkpoint_format": null}"#, false),
+    ])
+  func zeroPointVersions(name: String, text: String, isSecond: Bool) throws {
+    let bench = try Workbench()
+    let matrix = try Int4Matrix(
+      rows: 8, columns: 32, groupSize: 32, codes: (0..<256).map { UInt8($0 % 16) },
+      scales: (0..<8).map { Float($0 + 1) / 8 }, offsets: .zeroPoints([1, 2, 3, 4, 5, 6, 7, 15]))
+    let tensors = try matrix.tensors(isSecond ? .gptqV2 : .gptq)
+    func bytes(_ words: [UInt32]) -> [UInt8] {
+      words.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
+    }
+    var writer = SafetensorsWriter()
+    try writer.addTensor(
+      "l.qweight", type: .i32, shape: tensors.weightShape, bytes: bytes(tensors.weights))
+    try writer.addTensor(
+      "l.qzeros", type: .i32, shape: tensors.zeroPointShape, bytes: bytes(tensors.zeroPoints))
+    try writer.addTensor(
+      "l.scales", type: .f16, shape: tensors.scaleShape,
+      bytes: tensors.scales.flatMap { [UInt8(truncatingIfNeeded: $0), UInt8($0 >> 8)] })
+    try writer.write(to: bench.folder.file("model.safetensors"))
+    bench.folder.write(Array(text.utf8), name)
+    try bench.convert(bench.folder.path, to: .safetensors(.awq), "out.safetensors")
+    #expect(try bench.layer("out.safetensors", "l", .awq) == matrix)
+    bench.folder.write(Array("{".utf8), name)
+    #expect(throws: QuantError.self) {
+      try bench.convert(bench.folder.path, to: .safetensors(.awq), "out.safetensors")
+    }
+  }
+
   @Test("Quantizing stays within a step of each group, and other tensors become F16")
   func quantizes() throws {
     let bench = try Workbench(.gemma3, type: .f32)
@@ -290,6 +332,58 @@ struct FailingConversionTests {
     bench.folder.write([1, 2, 3], "garbage")
     expect(.invalidData) { try bench.convert(bench.folder.file("garbage"), to: .gguf(.f16), "out") }
     #expect(bench.folder.names == ["a.safetensors", "garbage", "source.gguf"])
+  }
+
+  @Test("The source is never the output, by whatever path")
+  func sourceIsKept() throws {
+    let bench = try Workbench(type: .q4_1)
+    let before = readFile(bench.source)
+    let names = ["link.gguf", "hard.gguf"]
+    #expect(symlink(bench.source, bench.folder.file(names[0])) == 0)
+    #expect(link(bench.source, bench.folder.file(names[1])) == 0)
+    for name in ["./source.gguf"] + names {
+      expect(.invalidArgument) { try bench.convert(bench.source, to: .gguf(.f16), name) }
+    }
+    #expect(readFile(bench.source) == before)
+    // A folder's file is a source too.
+    try bench.convert(bench.source, to: .safetensors(.awq), "model.safetensors")
+    let shard = readFile(bench.folder.file("model.safetensors"))
+    expect(.invalidArgument) {
+      try bench.convert(bench.folder.path, to: .safetensors(.quick), "model.safetensors")
+    }
+    #expect(readFile(bench.folder.file("model.safetensors")) == shard)
+  }
+
+  @Test("What memory does not hold is refused before it is taken")
+  func largerThanMemory() throws {
+    let bench = try Workbench(type: .q4_1)
+    var options = ModelConverter.Options()
+    options.memoryLimit = 10_000
+    try bench.convert(bench.source, to: .safetensors(.awq), "a.safetensors")
+    for (source, target) in [
+      (bench.source, ConversionTarget.safetensors(.awq)), (bench.source, .gguf(.q8_0)),
+      (bench.folder.file("a.safetensors"), .safetensors(.quick)),
+    ] {
+      options.memoryLimit = source == bench.source && target == .gguf(.q8_0) ? 1_000 : 10_000
+      expect(.outOfMemory) { try bench.convert(source, to: target, "never", options) }
+    }
+    #expect(!bench.folder.names.contains("never"))
+  }
+
+  @Test("Heads that the rows do not divide into", arguments: [0, 3, 1 << 62, Int.max])
+  func absurdHeads(count: Int) throws {
+    let bench = try Workbench(type: .q4_1)
+    let file = try bench.gguf("source.gguf")
+    for key in ["head_count", "head_count_kv"] {
+      var writer = GGUFWriter()
+      writer.copyMetadata(from: file.metadata)
+      try writer.set("llama.attention.\(key)", .uint64(UInt64(count)))
+      for tensor in file.tensors { try writer.addTensor(copying: tensor, from: file) }
+      try writer.write(to: bench.folder.file("heads.gguf"))
+      expect(.invalidData) {
+        try bench.convert(bench.folder.file("heads.gguf"), to: .safetensors(.awq), "never")
+      }
+    }
   }
 
   @Test("A damaged value is found and named")

@@ -195,6 +195,15 @@ import Testing
     #expect(seen.last == 1 && seen == seen.sorted() && seen.count > 2)
   }
 
+  @Test func loadingCanBeCancelled() throws {
+    let flag = CancellationFlag()
+    flag.cancel()
+    let error = #expect(throws: QuantError.self) {
+      try LanguageModel(file: try file(), cancellation: flag)
+    }
+    #expect(error?.code == .cancelled)
+  }
+
   @Test func syntheticModelsRepeat() throws {
     let model = SyntheticModel(.llama)
     #expect(try model.serialized() == model.serialized())

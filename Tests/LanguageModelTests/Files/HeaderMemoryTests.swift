@@ -7,8 +7,8 @@
 
   /// No header makes the readers take more memory than max(16 MiB, 4 × the file).
   ///
-  /// Each test runs in a process of its own, whose data segment (heap and anonymous mappings) may grow by
-  /// no more than that; an allocation beyond it ends the process, and the test fails.
+  /// Each test runs in a process of its own, whose data segment (heap and anonymous mappings) may
+  /// grow by no more than that; an allocation beyond it ends the process, and the test fails.
   @Suite struct HeaderMemoryTests {
     private static let floor = 16 << 20
 
@@ -26,8 +26,8 @@
       return setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit) == 0
     }
 
-    /// Opens the bytes under the limit, without a copy of them; whether they are refused, or nil when no
-    /// limit could be set.
+    /// Opens the bytes under the limit, without a copy of them; whether they are refused, or nil
+    /// when no limit could be set.
     static func isRefusedWithinBound(
       _ bytes: [UInt8], open: (MappedFile) throws(QuantError) -> Void
     ) -> Bool? {
@@ -87,8 +87,8 @@
       }
     }
 
-    /// The smallest tensor descriptions there are, in names just too long to be held inline: what takes the
-    /// most memory for its bytes.
+    /// The smallest tensor descriptions there are, in names just too long to be held inline: what
+    /// takes the most memory for its bytes.
     @Test func aHeaderFullOfTensorsStaysWithinTheBound() async {
       await #expect(processExitsWith: .success) {
         var raw = RawGGUF()

@@ -3,8 +3,9 @@ import QuantKernels
 import TestSupport
 import Testing
 
-/// 10⁵ mutations of a synthetic file of each kind: none may end the process, read a byte outside the
-/// file (it lies against a page that may not be touched), or fail by anything but a `QuantError`.
+/// 10⁵ mutations of a synthetic file of each kind: none may end the process, read a byte outside
+/// the file (it lies against a page that may not be touched), or fail by anything but a
+/// `QuantError`.
 ///
 /// The mutations are the same in every run.
 @Suite struct HostileFilesTests {

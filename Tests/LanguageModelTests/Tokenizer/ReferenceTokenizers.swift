@@ -33,7 +33,8 @@ enum ReferenceTokenizers {
     case token(String)
   }
 
-  /// Takes special texts, longest first and then in their order, each from left to right, out of text.
+  /// Takes special texts, longest first and then in their order, each from left to right, out of
+  /// text.
   static func split(_ text: String, specials: [String]) -> [Part] {
     var parts: [Part] = text.isEmpty ? [] : [.text(text)]
     let sorted = specials.enumerated().sorted {

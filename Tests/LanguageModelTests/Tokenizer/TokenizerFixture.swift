@@ -77,8 +77,8 @@ struct TokenizerFixture {
     }
   }
 
-  /// GPT-2's printable spelling of a byte: the printable characters of Latin-1 are themselves, the others
-  /// follow from U+0100 on.
+  /// GPT-2's printable spelling of a byte: the printable characters of Latin-1 are themselves, the
+  /// others follow from U+0100 on.
   static func spelling(of byte: UInt8) -> [UInt8] {
     func isPrintable(_ byte: UInt8) -> Bool {
       (0x21...0x7E).contains(byte) || (0xA1...0xAC).contains(byte) || byte >= 0xAE

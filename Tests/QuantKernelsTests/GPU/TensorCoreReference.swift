@@ -6,18 +6,25 @@ enum TensorCoreReference {
   static func half(_ value: Float) -> UInt16 { HalfPrecision.half(value) }
   static func float(_ half: UInt16) -> Float { HalfPrecision.float(fromHalf: half) }
 
-  /// The chain of fused multiply-adds in ascending k over the indices; a product of two binary16 is
-  /// exact in float32, so a plain sum is the fused one.
-  static func chain(_ a: [Float], _ b: [Float], _ indices: some Sequence<Int>) -> Float {
-    var sum: Float = 0
-    for k in indices { sum += a[k] * b[k] }
+  /// `sum` and the chain of fused multiply-adds onto it over a run of k, ascending; a product of two
+  /// binary16 is exact in float32, so a plain sum is the fused one.
+  static func chain(
+    _ a: UnsafeBufferPointer<Float>, _ b: UnsafeBufferPointer<Float>, _ run: Range<Int>,
+    from sum: Float = 0
+  ) -> Float {
+    var sum = sum
+    var k = run.lowerBound
+    while k < run.upperBound {
+      sum += a[k] * b[k]
+      k += 1
+    }
     return sum
   }
 
-  /// Halves of a normal distribution.
-  static func normals(_ count: Int, scale: Float = 1, seed: UInt64) -> [UInt16] {
+  /// Halves spread evenly over ±`scale`.
+  static func spread(_ count: Int, scale: Float = 1, seed: UInt64) -> [UInt16] {
     var random = RepeatableRandom(seed: seed)
-    return random.normals(count).map { half($0 * scale) }
+    return (0..<count).map { _ in half(.random(in: -scale..<scale, using: &random)) }
   }
 
   /// Halves of small integers, −3…3.

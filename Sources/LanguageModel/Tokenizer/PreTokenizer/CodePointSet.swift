@@ -16,7 +16,8 @@ struct CodePointSet: Sendable {
   @inline(__always)
   func contains(_ codePoint: UInt32, _ characterClass: CharacterClass) -> Bool {
     if !classes.isDisjoint(with: characterClass) { return true }
-    // Whitespace beyond ASCII reads as a vertical tab, so that no range of letters or signs holds it.
+    // Whitespace beyond ASCII reads as a vertical tab, so that no range of letters or signs holds
+    // it.
     if codePoint >= 0x80, characterClass.contains(.whitespace) { return false }
     for range in ranges where range.contains(codePoint) { return true }
     return false
@@ -75,8 +76,8 @@ struct CodePointSet: Sendable {
       0x1_0CC0...0x1_0CF2, 0x1_18A0...0x1_18DF, 0x1_E900...0x1_E943,
     ])
 
-  /// AFMoE's East and South-East Asian scripts. The third range begins at U+8C48, the normal form of
-  /// the compatibility ideograph that was meant, because the reference has it so.
+  /// AFMoE's East and South-East Asian scripts. The third range begins at U+8C48, the normal form
+  /// of the compatibility ideograph that was meant, because the reference has it so.
   static let asianScripts = CodePointSet(
     [],
     [

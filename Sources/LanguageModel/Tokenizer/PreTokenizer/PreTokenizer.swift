@@ -3,8 +3,8 @@ import QuantKernels
 /// How a byte-level tokenizer cuts text into words before it merges, chosen by the file's
 /// `tokenizer.ggml.pre`.
 ///
-/// Names and rules are those of llama.cpp (`llama-vocab.cpp`), whose token ids are the reference, down to
-/// what it does differently from the tokenizers' own regular expressions.
+/// Names and rules are those of llama.cpp (`llama-vocab.cpp`), whose token ids are the reference,
+/// down to what it does differently from the tokenizers' own regular expressions.
 struct PreTokenizer: Sendable {
   /// Passes, each over the pieces of the one before.
   var stages: [SplitStage]
@@ -18,7 +18,8 @@ struct PreTokenizer: Sendable {
   var encodesBytes = true
   /// Spaces become U+2581 before anything else.
   var escapesSpaces = false
-  /// A run of newlines that is a token is not merged, and a beginning-of-sequence token is always added.
+  /// A run of newlines that is a token is not merged, and a beginning-of-sequence token is always
+  /// added.
   var isGemma4 = false
 
   /// Cuts text into words, as indices of code points where they end. O(code points · stages).

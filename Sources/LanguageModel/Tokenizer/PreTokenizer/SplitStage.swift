@@ -128,7 +128,8 @@ enum SplitStage: Sendable {
       let first = index
       while isNumber(index) { index += 1 }
       // Where whole groups begin. `thousands` cuts before each of them; `numbersFromTheRight` cuts
-      // after every group, the short first one too, so that text before a number joins its first group.
+      // after every group, the short first one too, so that text before a number joins its first
+      // group.
       var group = first + (index - first) % 3
       if asciiOnly {
         while group < index {

@@ -1,5 +1,6 @@
 extension WordPattern {
-  /// Where the word that begins at `start`, with what may lead it, ends; `start` when there is none.
+  /// Where the word that begins at `start`, with what may lead it, ends; `start` when there is
+  /// none.
   func wordEnd(_ text: ClassifiedText, at start: Int) -> Int {
     switch words {
     case .spaced:

@@ -1,8 +1,8 @@
 /// The big alternation that most byte-level tokenizers split words by, as data.
 ///
-/// All of them try, in this order: an English contraction, a word, a number, a run of signs, white space.
-/// What differs is which characters a word takes, how long numbers get, and what follows signs; each
-/// member below says its rule as a regular expression. Matching is linear in the match.
+/// All of them try, in this order: an English contraction, a word, a number, a run of signs, white
+/// space. What differs is which characters a word takes, how long numbers get, and what follows
+/// signs; each member below says its rule as a regular expression. Matching is linear in the match.
 struct WordPattern: Sendable {
   /// `'s|'t|'re|'ve|'m|'ll|'d`
   enum Contractions: Sendable {
@@ -24,7 +24,8 @@ struct WordPattern: Sendable {
     case ledWithMarks
     /// `[!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+`
     case signed
-    /// `[^\r\n\p{L}\p{N}]?` and then `U*L+|U+L*` with U the letters except a–z, L the letters except A–Z.
+    /// `[^\r\n\p{L}\p{N}]?` and then `U*L+|U+L*` with U the letters except a–z, L the letters
+    /// except A–Z.
     case cased
     /// The same, marks counting as letters.
     case casedWithMarks

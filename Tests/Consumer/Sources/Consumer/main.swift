@@ -1,6 +1,7 @@
 import QuantKernels
 
-// Quantizes a matrix, multiplies by it, and compares with the product of the values that its codes stand for.
+// Quantizes a matrix, multiplies by it, and compares with the product of the values that its codes
+// stand for.
 let (rows, columns) = (48, 256)
 let values = (0..<rows * columns).map { Float(($0 * 37) % 101) / 50 - 1 }
 let input = (0..<2 * columns).map { Float(($0 * 17) % 29) / 14 - 1 }
