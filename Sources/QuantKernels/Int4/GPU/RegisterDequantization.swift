@@ -14,6 +14,8 @@ enum RegisterDequantization {
   private static let plus960 = pair(0x6380_6380)
   private static let minus64 = pair(0xD400_D400)
 
+  private static let none = Pairs()
+
   private static func pair(_ bits: UInt32) -> Registers2 {
     Registers2(Lanes(repeating: bits), Lanes(repeating: bits))
   }
@@ -45,30 +47,36 @@ enum RegisterDequantization {
   /// QUICK's form: every half 1024 + v.
   @inline(__always)
   static func biased(_ words: Lanes<UInt32>) -> Pairs {
-    let (low, peeled) = peel(words)
-    let high = Half2.fma(peeled, sixteenth, plus960)
-    return Pairs(low.r0, low.r1, high.r0, high.r1)
+    var halves = peel(words)
+    Half2.fma(&halves.high, sixteenth, plus960)
+    return Pairs(halves.low.r0, halves.low.r1, halves.high.r0, halves.high.r1)
   }
 
   /// AWQ's form: every half v.
   @inline(__always)
   static func normalized(_ words: Lanes<UInt32>) -> Pairs {
-    let peeled = peel(words)
-    let low = Half2.subtract(peeled.low, magic)
-    let high = Half2.fma(peeled.high, sixteenth, minus64)
-    return Pairs(low.r0, low.r1, high.r0, high.r1)
+    var halves = peel(words)
+    Half2.subtract(magic, from: &halves.low)
+    Half2.fma(&halves.high, sixteenth, minus64)
+    return Pairs(halves.low.r0, halves.low.r1, halves.high.r0, halves.high.r1)
   }
 
   /// QUICK's last steps, (v − z) · s, each rounded to binary16.
   @inline(__always)
   static func quickWeights(_ words: Lanes<UInt32>, zeros: Pairs, scales: Pairs) -> Pairs {
-    Half2.multiply(Half2.subtract(biased(words), zeros), scales)
+    var pairs = biased(words)
+    Half2.subtract(zeros, from: &pairs)
+    Half2.multiply(&pairs, by: scales)
+    return pairs
   }
 
   /// AWQ's last steps, fma(v − z, s, +0).
   @inline(__always)
   static func awqWeights(_ words: Lanes<UInt32>, zeros: Pairs, scales: Pairs) -> Pairs {
-    Half2.fma(Half2.subtract(normalized(words), zeros), scales, Pairs())
+    var pairs = normalized(words)
+    Half2.subtract(zeros, from: &pairs)
+    Half2.fma(&pairs, scales, none)
+    return pairs
   }
 
   /// Registers as they come from a 16-byte load in the order of ``Pairs``, or the reverse: the two in
