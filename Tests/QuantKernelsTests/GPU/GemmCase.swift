@@ -34,6 +34,14 @@ struct GemmCase {
 func bits(_ values: [Float]) -> [UInt32] { values.map(\.bitPattern) }
 
 extension Counters {
-  /// A site by its name.
-  func site(_ name: String) -> Site { sites.first { $0.name == name } ?? Site(name) }
+  /// The site of this name, or the sum of those that begin with it and a comma.
+  func site(_ name: String) -> Site {
+    var total = Counters(sites: [name])
+    for site in sites where site.name == name || site.name.hasPrefix(name + ",") {
+      var one = Counters(sites: [])
+      one.sites = [site]
+      total.add(one)
+    }
+    return total.sites[0]
+  }
 }

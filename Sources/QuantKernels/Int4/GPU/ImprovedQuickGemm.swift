@@ -20,9 +20,8 @@ public struct ImprovedQuickGemm: WarpKernel {
     /// Scales of eight n-tiles, one record a stage.
     var scales: [Registers4]
     var zeros: [Lanes<UInt32>]
-    /// Pairs of equal halves of the group at work, eight n-tiles.
-    var scalePairs: (Registers4, Registers4)
-    var zeroPairs: (Registers4, Registers4)
+    /// Of the group at work.
+    var tiles = TileScales()
   }
 
   /// The activations, `[M × K]`.
@@ -48,14 +47,15 @@ public struct ImprovedQuickGemm: WarpKernel {
 
   /// Accesses of the kernel's text, in order.
   enum Site: Int, CaseIterable {
-    case clearA, copyA, loadZeros, loadScales, loadB, matrixA, storeC
+    case clearA, copyA, loadZeros, loadScales, loadLowB, loadHighB, matrixA, storeC
     var name: String {
       switch self {
       case .clearA: "clear A"
       case .copyA: "copy A"
       case .loadZeros: "load zero points"
       case .loadScales: "load scales"
-      case .loadB: "load B"
+      case .loadLowB: "load B, k 0–15"
+      case .loadHighB: "load B, k 16–31"
       case .matrixA: "ldmatrix A"
       case .storeC: "store C"
       }
@@ -132,8 +132,7 @@ public struct ImprovedQuickGemm: WarpKernel {
       sums: Array(repeating: FloatAccumulator(), count: tileRows / 2),
       words: Array(repeating: Registers4(), count: 2 * stages),
       scales: Array(repeating: Registers4(), count: stages),
-      zeros: Array(repeating: Lanes<UInt32>(), count: stages),
-      scalePairs: (Registers4(), Registers4()), zeroPairs: (Registers4(), Registers4()))
+      zeros: Array(repeating: Lanes<UInt32>(), count: stages))
   }
 
   /// Steps that share scales.
@@ -217,7 +216,7 @@ public struct ImprovedQuickGemm: WarpKernel {
     for half in 0..<2 {
       registers.words[2 * stage + half] = try warp.loadGlobal(
         from: weights.codeBuffer, at: codeOffsets[number][half, codeBase],
-        site: Site.loadB.rawValue)
+        site: (half == 0 ? Site.loadLowB : .loadHighB).rawValue)
     }
     guard changesGroup(round, place) else { return }
     let group = step / groupSteps
@@ -236,21 +235,21 @@ public struct ImprovedQuickGemm: WarpKernel {
   ) throws(DeviceError) {
     let stage = round % stages
     if changesGroup(round, place) {
-      let zeros = RegisterDequantization.biased(registers.zeros[stage])
       // A word's pairs are tiles (0, 4), (1, 5), …; a record of scales (0, 1), (2, 3), ….
-      registers.zeroPairs = (
-        Registers4(
-          Self.low(zeros.r0), Self.low(zeros.r1), Self.low(zeros.r2), Self.low(zeros.r3)),
-        Registers4(
-          Self.high(zeros.r0), Self.high(zeros.r1), Self.high(zeros.r2), Self.high(zeros.r3))
-      )
+      let zeros = RegisterDequantization.reordered(
+        RegisterDequantization.biased(registers.zeros[stage]))
       let scales = registers.scales[stage]
-      registers.scalePairs = (
-        Registers4(
-          Self.low(scales.r0), Self.high(scales.r0), Self.low(scales.r1), Self.high(scales.r1)),
-        Registers4(
-          Self.low(scales.r2), Self.high(scales.r2), Self.low(scales.r3), Self.high(scales.r3))
-      )
+      registers.tiles = TileScales(
+        zeros: TileScales.pairs(
+          Registers4(
+            Self.low(zeros.r0), Self.low(zeros.r1), Self.low(zeros.r2), Self.low(zeros.r3)),
+          Registers4(
+            Self.high(zeros.r0), Self.high(zeros.r1), Self.high(zeros.r2), Self.high(zeros.r3))),
+        scales: TileScales.pairs(
+          Registers4(
+            Self.low(scales.r0), Self.high(scales.r0), Self.low(scales.r1), Self.high(scales.r1)),
+          Registers4(
+            Self.low(scales.r2), Self.high(scales.r2), Self.low(scales.r3), Self.high(scales.r3))))
       RegisterDequantization.count(&warp, words: 0, zeroWords: 1, normalizes: false)
       warp.count(.integer, 16)
     }
@@ -265,14 +264,9 @@ public struct ImprovedQuickGemm: WarpKernel {
         a.3 = try load(&warp, 3, half, base)
       }
       for pair in 0..<4 {
-        let zeros = pair < 2 ? registers.zeroPairs.0 : registers.zeroPairs.1
-        let scales = pair < 2 ? registers.scalePairs.0 : registers.scalePairs.1
-        let first = 2 * pair & 2
-        let b = RegisterDequantization.quickWeights(
-          registers.words[2 * stage + half][pair], zeros: (zeros[first], zeros[first + 1]),
-          scales: (scales[first], scales[first + 1]))
-        let low = Registers2(b.r0, b.r1)
-        let high = Registers2(b.r2, b.r3)
+        let b = registers.tiles.weights(registers.words[2 * stage + half][pair], pair: pair)
+        let low = Registers2(b.r0, b.r2)
+        let high = Registers2(b.r1, b.r3)
         let sum = 2 * pair
         warp.multiply(a.0, low, addingTo: &registers.sums[sum])
         warp.multiply(a.0, high, addingTo: &registers.sums[sum + 1])

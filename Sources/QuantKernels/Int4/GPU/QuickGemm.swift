@@ -71,15 +71,18 @@ public struct QuickGemm: WarpKernel {
 
   /// Accesses of the kernel's text, in order.
   enum Site: Int, CaseIterable {
-    case clearA, loadA, storeA, loadZeros, loadScales, loadB, matrixA, storeC
+    case clearA, loadA, storeA, loadZeros, loadLowScales, loadHighScales, loadLowB, loadHighB
+    case matrixA, storeC
     var name: String {
       switch self {
       case .clearA: "clear A"
       case .loadA: "load A"
       case .storeA: "store A"
       case .loadZeros: "load zero points"
-      case .loadScales: "load scales"
-      case .loadB: "load B"
+      case .loadLowScales: "load scales, first half"
+      case .loadHighScales: "load scales, second half"
+      case .loadLowB: "load B, k 0–15"
+      case .loadHighB: "load B, k 16–31"
       case .matrixA: "ldmatrix A"
       case .storeC: "store C"
       }
@@ -220,14 +223,18 @@ public struct QuickGemm: WarpKernel {
     let scales = (
       try warp.loadGlobal(
         Registers4.self, from: weights.scaleBuffer, at: scaleOffsets[number][0, scaleBase],
-        site: Site.loadScales.rawValue),
+        site: Site.loadLowScales.rawValue),
       try warp.loadGlobal(
         Registers4.self, from: weights.scaleBuffer, at: scaleOffsets[number][1, scaleBase],
-        site: Site.loadScales.rawValue)
+        site: Site.loadHighScales.rawValue)
     )
+    // A word of zero points holds four n-tiles twice, so that each register is a pair of equals.
     let zeros = (
-      RegisterDequantization.biased(zeroWords.r0), RegisterDequantization.biased(zeroWords.r1)
+      RegisterDequantization.reordered(RegisterDequantization.biased(zeroWords.r0)),
+      RegisterDequantization.reordered(RegisterDequantization.biased(zeroWords.r1))
     )
+    let tiles = TileScales(
+      zeros: TileScales.pairs(zeros.0, zeros.1), scales: TileScales.pairs(scales.0, scales.1))
     RegisterDequantization.count(&warp, words: 0, zeroWords: 2, normalizes: false)
     let codeBase = codeOffsets[number].base(tile: place.outputTile, step: step)
     // The 32-row body, once or twice; with 16 rows half of it.
@@ -236,7 +243,7 @@ public struct QuickGemm: WarpKernel {
       for half in 0..<2 {
         let words: Registers4 = try warp.loadGlobal(
           from: weights.codeBuffer, at: codeOffsets[number][half, codeBase],
-          site: Site.loadB.rawValue)
+          site: (half == 0 ? Site.loadLowB : .loadHighB).rawValue)
         let a0 = try warp.loadMatrix(
           .x4, at: activationLoads[body][half], site: Site.matrixA.rawValue)
         var a1 = Registers4()
@@ -245,13 +252,9 @@ public struct QuickGemm: WarpKernel {
             .x4, at: activationLoads[body + 1][half], site: Site.matrixA.rawValue)
         }
         for pair in 0..<4 {
-          let record = pair < 2 ? (zeros.0, scales.0) : (zeros.1, scales.1)
-          let first = 2 * pair & 2
-          let b = RegisterDequantization.quickWeights(
-            words[pair], zeros: (record.0[first], record.0[first + 1]),
-            scales: (record.1[first], record.1[first + 1]))
-          let low = Registers2(b.r0, b.r1)
-          let high = Registers2(b.r2, b.r3)
+          let b = tiles.weights(words[pair], pair: pair)
+          let low = Registers2(b.r0, b.r2)
+          let high = Registers2(b.r1, b.r3)
           let sum = 8 * body + 2 * pair
           warp.multiply(a0, low, addingTo: &registers.sums[sum])
           warp.multiply(a0, high, addingTo: &registers.sums[sum + 1])
