@@ -1,7 +1,12 @@
 // Bank passes, coalescing, and the moves of values.
+#include <stdlib.h>
 #include <string.h>
 
 #include "CDeviceModel.h"
+
+uint8_t *cdm_allocate(size_t bytes) { return calloc(bytes > 0 ? bytes : 1, 1); }
+
+void cdm_release(uint8_t *memory) { free(memory); }
 
 cdm_passes cdm_bank_passes(const uint32_t *addresses, uint32_t mask, unsigned width, unsigned phase) {
   // A lane of 8 or 16 bytes covers 2 or 4 adjacent banks, aligned, so banks fall into groups of that many, and words

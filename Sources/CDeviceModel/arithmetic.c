@@ -34,6 +34,10 @@ static int has_avx2(void) {
 
 void cdm_mma_m16n8k16(const uint32_t *a, const uint32_t *b, float *c) { CDM_CALL(mma_m16n8k16, a, b, c); }
 
+void cdm_mma_m16n8k16_pair(const uint32_t *a, const uint32_t *b_first, const uint32_t *b_second, float *c) {
+  CDM_CALL(mma_m16n8k16_pair, a, b_first, b_second, c);
+}
+
 void cdm_mma_m16n8k32(const uint32_t *a, const uint32_t *b, int32_t *c, int unsigned_operands) {
   CDM_CALL(mma_m16n8k32, a, b, c, unsigned_operands);
 }
@@ -46,6 +50,10 @@ void cdm_half2_subtract(const uint32_t *a, const uint32_t *b, uint32_t *out, siz
 }
 void cdm_half2_multiply(const uint32_t *a, const uint32_t *b, uint32_t *out, size_t count) {
   CDM_CALL(half2, a, b, out, count, 2);
+}
+void cdm_half2_subtract_multiply(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out,
+                                 size_t count) {
+  CDM_CALL(half2_subtract_multiply, a, b, c, out, count);
 }
 void cdm_half2_fma(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, size_t count) {
   CDM_CALL(half2_fma, a, b, c, out, count);

@@ -2,7 +2,7 @@
 #define CDEVICEMODEL_H
 
 // Inner loops of the simulated warp; not API. A warp has 32 lanes; registers are arrays of 32 words, register after
-// register. Nothing here allocates, and addresses are trusted: cdm_first_fault looks at them first.
+// register. Addresses are trusted: cdm_first_fault looks at them first.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +18,10 @@ typedef struct cdm_sectors {
   uint32_t sectors; // distinct 32-byte blocks
   uint32_t lines;   // distinct 128-byte blocks
 } cdm_sectors;
+
+// Zeroed memory whose pages cost nothing until they are touched, or NULL; and its release.
+uint8_t *cdm_allocate(size_t bytes);
+void cdm_release(uint8_t *memory);
 
 // Passes over 32 banks of 4 bytes, `phase` consecutive lanes at a time. Addresses are multiples of `width`.
 cdm_passes cdm_bank_passes(const uint32_t *addresses, uint32_t mask, unsigned width, unsigned phase);
@@ -55,6 +59,8 @@ void cdm_stmatrix(const uint32_t *registers, uint8_t *memory, const uint32_t *ad
 // C += A·B. Products are exact in float32 and are added in k order, each sum rounded once: the declared model of the
 // tensor core's sum.
 void cdm_mma_m16n8k16(const uint32_t *a, const uint32_t *b, float *c);
+// Two products of one A: C of the second stands behind that of the first.
+void cdm_mma_m16n8k16_pair(const uint32_t *a, const uint32_t *b_first, const uint32_t *b_second, float *c);
 // int8, wrapping int32 sums; flags bit 0: A unsigned, bit 1: B unsigned.
 void cdm_mma_m16n8k32(const uint32_t *a, const uint32_t *b, int32_t *c, int unsigned_operands);
 // Four independent 8×8×4 products of quad-pairs; flags bit 0: A column-major, bit 1: B row-major.
@@ -64,6 +70,8 @@ void cdm_mma_m8n8k4(const uint32_t *a, const uint32_t *b, float *c, int orders);
 void cdm_half2_add(const uint32_t *a, const uint32_t *b, uint32_t *out, size_t count);
 void cdm_half2_subtract(const uint32_t *a, const uint32_t *b, uint32_t *out, size_t count);
 void cdm_half2_multiply(const uint32_t *a, const uint32_t *b, uint32_t *out, size_t count);
+// (a − b) · c, rounded after each.
+void cdm_half2_subtract_multiply(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, size_t count);
 void cdm_half2_fma(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, size_t count);
 // Two float32 to a pair of binary16 (low, high), rounded to nearest even; and back.
 void cdm_half2_from_floats(const float *low, const float *high, uint32_t *out, size_t count);

@@ -23,6 +23,8 @@ public struct DeviceError: Error, Sendable, Equatable, CustomStringConvertible {
     case unknownDevice
     /// A malformed request: a width, a count, a mask.
     case invalidArgument
+    /// This machine has no memory for the simulated buffer.
+    case outOfMemory
     /// The run was cancelled.
     case cancelled
   }

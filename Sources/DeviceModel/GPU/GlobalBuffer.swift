@@ -1,3 +1,5 @@
+import CDeviceModel
+
 /// A run of a simulated device's global memory with real contents.
 ///
 /// Addresses inside it count from its start, which stands on a 256-byte boundary as every allocation
@@ -14,7 +16,7 @@ public final class GlobalBuffer: @unchecked Sendable {
   /// A buffer of zero bytes.
   ///
   /// - Throws: ``DeviceError`` when the size is negative or past 4 GiB, the simulated address range
-  ///   of one buffer.
+  ///   of one buffer, or this machine has no memory for it.
   public init(_ name: String, byteCount: Int) throws(DeviceError) {
     guard byteCount >= 0, byteCount <= Int(UInt32.max) else {
       throw DeviceError(
@@ -23,8 +25,12 @@ public final class GlobalBuffer: @unchecked Sendable {
     }
     self.name = name
     self.byteCount = byteCount
-    unsafe bytes = .allocate(capacity: max(byteCount, 1))
-    unsafe bytes.initialize(repeating: 0, count: max(byteCount, 1))
+    guard let memory = unsafe cdm_allocate(byteCount) else {
+      throw DeviceError(
+        .outOfMemory, "global buffer \(name)", "\(byteCount) bytes are not to be had",
+        remedy: "simulate a smaller problem")
+    }
+    unsafe bytes = unsafe memory
   }
 
   /// A buffer that holds a copy of `values`, little-endian as this machine stores them.
@@ -38,7 +44,7 @@ public final class GlobalBuffer: @unchecked Sendable {
     }
   }
 
-  deinit { unsafe bytes.deallocate() }
+  deinit { unsafe cdm_release(bytes) }
 
   /// A copy of the contents as values of `type`; a rest that is no whole value is left out.
   public func contents<Value: BitwiseCopyable>(as type: Value.Type) -> [Value] {

@@ -18,6 +18,16 @@ extension Half2 {
     unsafe apply(&a, b) { unsafe cdm_half2_multiply($0, $1, $2, $3) }
   }
 
+  /// (a − b) · c into a, rounded after each of the two, register by register.
+  public static func subtract(
+    _ b: Registers4, from a: inout Registers4, thenMultiplyBy c: Registers4
+  ) {
+    unsafe withUnsafeBytes(of: c) { c in
+      let third = unsafe c.baseAddress?.assumingMemoryBound(to: UInt32.self)
+      unsafe apply(&a, b) { unsafe cdm_half2_subtract_multiply($0, $1, third, $2, $3) }
+    }
+  }
+
   /// a · b + c into a, fused, register by register.
   public static func fma(_ a: inout Registers4, _ b: Registers4, _ c: Registers4) {
     unsafe withUnsafeBytes(of: c) { c in

@@ -8,6 +8,7 @@ extension QuantError {
       switch error.code {
       case .cancelled: .cancelled
       case .launch: .unsupported
+      case .outOfMemory: .outOfMemory
       default: .invalidArgument
       }
     self.init(code, error.subject, error.problem, remedy: error.remedy)

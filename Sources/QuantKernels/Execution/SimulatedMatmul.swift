@@ -21,6 +21,8 @@ public struct SimulatedMatmul: Sendable {
   public let loopCounters: Counters
   /// Seconds that the simulation took on this machine.
   public let seconds: Double
+  /// Seconds of processor time that the simulation took, over all threads.
+  public let processorSeconds: Double
   /// Threads that simulated.
   public let threads: Int
   /// Lane accesses that were simulated (not multiplied by the classes' counts).
@@ -53,9 +55,9 @@ public struct SimulatedMatmul: Sendable {
     2 * Double(shape.rows) * Double(shape.outputs) * Double(shape.inputs)
   }
 
-  /// Lane accesses that one core simulates in a second.
+  /// Lane accesses that one core simulates in a second of its time.
   public var laneAccessesPerSecond: Double {
-    seconds > 0 ? Double(simulatedLaneAccesses) / seconds / Double(threads) : 0
+    processorSeconds > 0 ? Double(simulatedLaneAccesses) / processorSeconds : 0
   }
 }
 
@@ -101,15 +103,19 @@ extension SimulatedMatmul {
   /// - Parameters:
   ///   - groupSize: inputs that share a scale, for the int4 kernels.
   ///   - splits: blocks that share an output along K; nil for the kernel's own rule on the device.
+  ///   - steadySeconds: processor time for which the count is repeated, so that
+  ///     ``laneAccessesPerSecond`` is that of memory which was touched before; 0 counts once.
   /// - Throws: ``QuantError`` for a shape that the kernel does not take, or an instruction that the
   ///   device lacks.
   public static func count(
     _ kernel: GPUKernel, rows: Int, outputs: Int, inputs: Int, groupSize: Int = 128,
-    on device: DeviceSpec, splits: Int? = nil, simulator: WarpSimulator = WarpSimulator()
+    on device: DeviceSpec, splits: Int? = nil, steadySeconds: Double = 0,
+    simulator: WarpSimulator = WarpSimulator()
   ) throws(QuantError) -> SimulatedMatmul {
     try kernel.requireSupport(on: device)
     let work = Work(
-      kernel: kernel, device: device, shape: (rows, outputs, inputs), simulator: simulator)
+      kernel: kernel, device: device, shape: (rows, outputs, inputs),
+      steadySeconds: steadySeconds, simulator: simulator)
     switch kernel {
     case .awq, .quick, .quickImproved:
       let weights = try Int4DeviceWeights(
@@ -144,17 +150,28 @@ extension SimulatedMatmul {
     let kernel: GPUKernel
     let device: DeviceSpec
     let shape: (rows: Int, outputs: Int, inputs: Int)
+    var steadySeconds = 0.0
     let simulator: WarpSimulator
 
     func count(_ text: some MatmulKernel) throws(QuantError) -> SimulatedMatmul {
       let launch = text.launch(on: device)
       let start = MonotonicClock.nanoseconds()
+      var processor = MonotonicClock.processorNanoseconds()
       let run = try QuantError.translating {
         // What the device cannot hold is refused before anything is simulated.
         _ = try Occupancy.of(launch, on: device)
         return try simulator.count(text)
       }
       let seconds = MonotonicClock.seconds(since: start)
+      processor = MonotonicClock.processorNanoseconds() - processor
+      var spent = 0.0
+      while spent < steadySeconds {
+        let again = MonotonicClock.processorNanoseconds()
+        _ = try QuantError.translating { try simulator.count(text) }
+        let used = MonotonicClock.processorNanoseconds() - again
+        processor = min(processor, used)
+        spent += Double(max(used, 1000)) * 1e-9
+      }
       var loop = run.counters
       for index in loop.sites.indices where text.sitesOutsideLoop.contains(loop.sites[index].name) {
         loop.sites[index] = Counters.Site(loop.sites[index].name)
@@ -163,6 +180,7 @@ extension SimulatedMatmul {
         kernel: kernel, device: device, shape: shape, counters: run.counters,
         timedCounters: text.timedCounters(run.counters), launch: launch,
         warpSteps: text.warpSteps, loopCounters: loop, seconds: seconds,
+        processorSeconds: Double(processor) * 1e-9,
         threads: simulator.threads, simulatedLaneAccesses: run.simulatedLaneAccesses,
         launchOn: { text.launch(on: $0) })
     }

@@ -70,7 +70,7 @@ struct SimulateMatmul: ParsableCommand {
     Console.progress("simulating \(kernel.rawValue)")
     let product = try SimulatedMatmul.count(
       kernel, rows: tokens, outputs: outputs, inputs: inputs,
-      groupSize: group ?? min(128, inputs), on: spec, splits: splits,
+      groupSize: group ?? min(128, inputs), on: spec, splits: splits, steadySeconds: 0.2,
       simulator: WarpSimulator(
         policy: policy.rule, threads: common.threadCount,
         isCancelled: { Interruption.isRequested }))

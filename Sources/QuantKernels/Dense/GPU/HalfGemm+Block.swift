@@ -75,10 +75,10 @@ extension HalfGemm {
     }
     let columns = tile.warpColumnBlocks
     for row in 0..<tile.warpRowBlocks {
-      for column in 0..<columns {
-        warp.multiply(
-          registers.left[row], registers.right[column],
-          addingTo: &registers.sums[row * columns + column])
+      for column in stride(from: 0, to: columns, by: 2) {
+        try warp.multiply(
+          registers.left[row], registers.right[column], registers.right[column + 1],
+          addingTo: &registers.sums, at: row * columns + column)
       }
     }
   }

@@ -184,8 +184,9 @@ public struct AWQGemm: WarpKernel {
         let b = try warp.loadMatrix(
           .x4, transposed: true, at: weightLoads[number][half][pair],
           site: Site.matrixB.rawValue)
-        warp.multiply(a, Registers2(b.r0, b.r1), addingTo: &registers.sums[2 * pair])
-        warp.multiply(a, Registers2(b.r2, b.r3), addingTo: &registers.sums[2 * pair + 1])
+        try warp.multiply(
+          a, Registers2(b.r0, b.r1), Registers2(b.r2, b.r3), addingTo: &registers.sums,
+          at: 2 * pair)
       }
     }
   }

@@ -268,17 +268,13 @@ public struct ImprovedQuickGemm: WarpKernel {
         let low = Registers2(b.r0, b.r2)
         let high = Registers2(b.r1, b.r3)
         let sum = 2 * pair
-        warp.multiply(a.0, low, addingTo: &registers.sums[sum])
-        warp.multiply(a.0, high, addingTo: &registers.sums[sum + 1])
+        try warp.multiply(a.0, low, high, addingTo: &registers.sums, at: sum)
         if rowBlocks > 1 {
-          warp.multiply(a.1, low, addingTo: &registers.sums[sum + 8])
-          warp.multiply(a.1, high, addingTo: &registers.sums[sum + 9])
+          try warp.multiply(a.1, low, high, addingTo: &registers.sums, at: sum + 8)
         }
         if rowBlocks > 2 {
-          warp.multiply(a.2, low, addingTo: &registers.sums[sum + 16])
-          warp.multiply(a.2, high, addingTo: &registers.sums[sum + 17])
-          warp.multiply(a.3, low, addingTo: &registers.sums[sum + 24])
-          warp.multiply(a.3, high, addingTo: &registers.sums[sum + 25])
+          try warp.multiply(a.2, low, high, addingTo: &registers.sums, at: sum + 16)
+          try warp.multiply(a.3, low, high, addingTo: &registers.sums, at: sum + 24)
         }
       }
     }

@@ -59,9 +59,9 @@ extension MarlinGemm {
     for tile in 0..<tiles {
       let hasNext = tile + 1 < tiles
       try block.eachWarp(barrier: hasNext) { (warp, registers) throws(DeviceError) in
-        multiply(half: 0, &warp, &registers)
+        try multiply(half: 0, &warp, &registers)
         if hasNext { try loadFragments(0, of: tile + 1, place, &warp, &registers) }
-        multiply(half: 1, &warp, &registers)
+        try multiply(half: 1, &warp, &registers)
         if hasNext { try advance(tile + 1, place, &warp, &registers) }
         warp.count(.control, 1)
       }
@@ -145,24 +145,19 @@ extension MarlinGemm {
   var tile16Rows: Int { tile.rows / 16 }
 
   /// Four words a lane, each two n-tiles of B, against all blocks of rows.
-  private func multiply(half: Int, _ warp: inout Warp, _ registers: inout Registers) {
+  private func multiply(
+    half: Int, _ warp: inout Warp, _ registers: inout Registers
+  ) throws(DeviceError) {
     let words = half == 0 ? registers.words.0 : registers.words.1
     let scales = half == 0 ? registers.scales.0 : registers.scales.1
     let blocks = tile16Rows
     for pair in 0..<4 {
-      var even = Self.dequantize(words[pair], from: 0)
-      var odd = Self.dequantize(words[pair], from: 8)
-      if isGrouped {
-        let both = scales[pair]
-        Self.scale(&even, by: both.mapWords { $0 & 0xFFFF | $0 &<< 16 })
-        Self.scale(&odd, by: both.mapWords { $0 &>> 16 | $0 & 0xFFFF_0000 })
-      }
+      let b = Self.dequantize(words[pair], scales: isGrouped ? scales[pair] : nil)
       for block in 0..<blocks {
         let sum = 8 * block + 2 * pair
-        warp.multiply(
-          registers.inputs[half * blocks + block], even, addingTo: &registers.sums[sum])
-        warp.multiply(
-          registers.inputs[half * blocks + block], odd, addingTo: &registers.sums[sum + 1])
+        try warp.multiply(
+          registers.inputs[half * blocks + block], b.even, b.odd, addingTo: &registers.sums,
+          at: sum)
       }
     }
     // A word: two lop3 a fragment and the shift; subtract and fused multiply-add a fragment; two
@@ -171,26 +166,39 @@ extension MarlinGemm {
     warp.count(.half2, 4 * (4 + (isGrouped ? 4 : 0)))
   }
 
-  /// A word's nibbles 0 and 4, 1 and 5, counted from bit `first`, as pairs of halves q − 8, exactly:
-  /// 1024 + q − 1032, and (1024 + 16q)/16 − 72.
-  private static func dequantize(_ word: Lanes<UInt32>, from first: UInt32) -> Registers2 {
-    // 0x6400 is the binary16 1024.
-    let low = word.mapWords { $0 &>> first & 0x000F_000F | 0x6400_6400 }
-    let high = word.mapWords { $0 &>> first & 0x00F0_00F0 | 0x6400_6400 }
-    return Registers2(Half2.subtract(low, bias), Half2.fma(high, sixteenth, lessBias))
+  /// A word as B of two n-tiles: pairs of halves q − 8, exactly (1024 + q − 1032, and
+  /// (1024 + 16q)/16 − 72), times the scales, whose low and high halves are the two tiles'.
+  private static func dequantize(
+    _ word: Lanes<UInt32>, scales: Lanes<UInt32>?
+  ) -> (even: Registers2, odd: Registers2) {
+    // 0x6400 is the binary16 1024. Nibbles 0 and 4, 2 and 6 from bits 0 and 8; then 1 and 5, 3 and 7.
+    var low = Registers2(
+      word.mapWords { $0 & 0x000F_000F | 0x6400_6400 },
+      word.mapWords { $0 &>> 8 & 0x000F_000F | 0x6400_6400 })
+    var high = Registers2(
+      word.mapWords { $0 & 0x00F0_00F0 | 0x6400_6400 },
+      word.mapWords { $0 &>> 8 & 0x00F0_00F0 | 0x6400_6400 })
+    Half2.subtract(bias, from: &low)
+    Half2.fma(&high, sixteenth, lessBias)
+    var all = Registers4(low.r0, high.r0, low.r1, high.r1)
+    if let scales {
+      let even = scales.mapWords { $0 & 0xFFFF | $0 &<< 16 }
+      let odd = scales.mapWords { $0 &>> 16 | $0 & 0xFFFF_0000 }
+      Half2.multiply(&all, by: Registers4(even, even, odd, odd))
+    }
+    return (Registers2(all.r0, all.r1), Registers2(all.r2, all.r3))
   }
 
-  private static func scale(_ fragment: inout Registers2, by pairs: Lanes<UInt32>) {
-    fragment.r0 = Half2.multiply(fragment.r0, pairs)
-    fragment.r1 = Half2.multiply(fragment.r1, pairs)
+  private static func pair(_ bits: UInt32) -> Registers2 {
+    Registers2(Lanes(repeating: bits), Lanes(repeating: bits))
   }
 
-  /// 1032 in both halves.
-  private static let bias = Lanes<UInt32>(repeating: 0x6408_6408)
+  /// 1032 in every half.
+  private static let bias = pair(0x6408_6408)
   /// 1/16.
-  private static let sixteenth = Lanes<UInt32>(repeating: 0x2C00_2C00)
+  private static let sixteenth = pair(0x2C00_2C00)
   /// −72.
-  private static let lessBias = Lanes<UInt32>(repeating: 0xD480_D480)
+  private static let lessBias = pair(0xD480_D480)
 
   // MARK: One group: scales of the result
 

@@ -256,11 +256,9 @@ public struct QuickGemm: WarpKernel {
           let low = Registers2(b.r0, b.r2)
           let high = Registers2(b.r1, b.r3)
           let sum = 8 * body + 2 * pair
-          warp.multiply(a0, low, addingTo: &registers.sums[sum])
-          warp.multiply(a0, high, addingTo: &registers.sums[sum + 1])
+          try warp.multiply(a0, low, high, addingTo: &registers.sums, at: sum)
           if bodyBlocks == 2 {
-            warp.multiply(a1, low, addingTo: &registers.sums[sum + 8])
-            warp.multiply(a1, high, addingTo: &registers.sums[sum + 9])
+            try warp.multiply(a1, low, high, addingTo: &registers.sums, at: sum + 8)
           }
         }
       }

@@ -65,8 +65,7 @@ enum RegisterDequantization {
   @inline(__always)
   static func quickWeights(_ words: Lanes<UInt32>, zeros: Pairs, scales: Pairs) -> Pairs {
     var pairs = biased(words)
-    Half2.subtract(zeros, from: &pairs)
-    Half2.multiply(&pairs, by: scales)
+    Half2.subtract(zeros, from: &pairs, thenMultiplyBy: scales)
     return pairs
   }
 
