@@ -1,6 +1,12 @@
 import DeviceModel
 import QuantKernels
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// QUICK's figures beside ours: counted on simulated warps, timed by the model.
 struct QuickReproduction {
   /// One device and M: published and modelled times of the kernels.
@@ -22,6 +28,8 @@ struct QuickReproduction {
   }
 
   let rows: [Row]
+  /// The devices' constants: load factors of the global latency, fitted on M ≤ 32.
+  let constants: [String: FittedConstant]
   /// At M = 16 on one device: what a warp does in a step.
   let awq: SimulatedMatmul
   let quick: SimulatedMatmul
@@ -33,23 +41,55 @@ struct QuickReproduction {
     let simulator = WarpSimulator(
       threads: threads, isCancelled: { Interruption.isRequested })
     var counted = Counted(simulator: simulator)
-    var rows: [Row] = []
+    var cells: [(cell: PublishedQuick.Cell, products: Products)] = []
     for (number, cell) in PublishedQuick.cells.enumerated() {
       Console.progress("quick: cell \(number + 1) of \(PublishedQuick.cells.count)")
-      let products = try counted.products(cell)
-      rows.append(
-        Row(
-          cell: cell, plain: try products.times(LatencyBound(), cell.device),
-          fitted: try products.times(LatencyBound.fitted, cell.device),
-          causes: try products.causes(cell.device)))
+      cells.append((cell, try counted.products(cell)))
     }
-    self.rows = rows
+    constants = try Self.fit(cells)
+    let fitted = LatencyBound(latencyFactors: constants)
+    rows = try cells.map { cell, products throws(QuantError) in
+      Row(
+        cell: cell, plain: try products.times(LatencyBound(), cell.device),
+        fitted: try products.times(fitted, cell.device),
+        causes: try products.causes(cell.device))
+    }
     let small = try counted.products(
       PublishedQuick.Cell(device: .rtx4090, rows: 16, half: nil, awq: 1, quick: 1))
     awq = small.awq
     quick = small.quick
     improved = small.improved
     marlin = small.marlin
+  }
+
+  /// One constant a device: the factor on the latency of global loads, on a grid of 0.1 from 1 to 4,
+  /// with the least mean |log error| of AWQ's and QUICK's times at M ≤ 32. Larger M are never looked
+  /// at.
+  private static func fit(
+    _ cells: [(cell: PublishedQuick.Cell, products: Products)]
+  ) throws(QuantError) -> [String: FittedConstant] {
+    var constants: [String: FittedConstant] = [:]
+    for device in Set(cells.map(\.cell.device)) {
+      let small = cells.filter { $0.cell.device == device && $0.cell.rows <= 32 }
+      var best = (loss: Double.infinity, value: 1.0)
+      for step in 10...40 {
+        let value = Double(step) / 10
+        let model = LatencyBound(latencyFactors: [
+          device.identifier: FittedConstant(value, fittedOn: "trial")
+        ])
+        var loss = 0.0
+        for (cell, products) in small {
+          for (product, speed) in [(products.awq, cell.awq), (products.quick, cell.quick)] {
+            loss += abs(
+              log(try product.estimate(model).microseconds / cell.microseconds(speed)))
+          }
+        }
+        if loss < best.loss { best = (loss, value) }
+      }
+      constants[device.identifier] = FittedConstant(
+        best.value, fittedOn: "AWQ and QUICK, M ≤ 32, 8192 × 8192")
+    }
+    return constants
   }
 
   /// Counters by kernel, M and splits, which devices share.

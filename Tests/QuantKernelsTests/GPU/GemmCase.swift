@@ -45,3 +45,8 @@ extension Counters {
     return total.sites[0]
   }
 }
+
+extension GPUKernel {
+  /// The kernels whose blocks share outputs along K, with weights that ``Int4DeviceWeights`` packs.
+  static let splittingK: [GPUKernel] = [.awq, .quick, .quickImproved]
+}
