@@ -169,7 +169,9 @@ enum { QK_HEIGHTS = 5 };
 
 typedef struct qk_matmul_table {
   qk_isa isa;
-  int step; // k of a row that stand together in the activations' codes
+  int step;         // k of a row that stand together in the activations' codes
+  int plain_height; // height at which unpacked panels are fastest
+  int row_prefetch; // bytes ahead that a product with few rows prefetches best, 0 for none
   qk_matmul_kernel matmul[QK_FORMATS][QK_HEIGHTS];
   qk_unpack_kernel unpack[QK_FORMATS];
   qk_dequantize_kernel dequantize[QK_FORMATS];

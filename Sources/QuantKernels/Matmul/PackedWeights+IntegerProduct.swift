@@ -6,7 +6,7 @@ extension PackedWeights {
   /// a 16-row tile) until three tiles share them.
   static let directRows = 32
 
-  /// Bytes that a kernel with several rows fetches ahead; with one row the processor's own prefetcher keeps up.
+  /// Bytes that a kernel with several rows fetches ahead; with one row the level's kernels know.
   static let prefetchBytes = 2048
 
   /// Products with int8 activations: quantise every tile, then run the panels.
@@ -111,7 +111,9 @@ extension PackedWeights {
       arguments.subgroups = weights.subgroups
       arguments.y_stride = operands.stride
       arguments.outputs = weights.outputs(first: first, last: last)
-      arguments.prefetch = operands.count >= 8 ? PackedWeights.prefetchBytes : 0
+      arguments.prefetch =
+        operands.count >= 8
+        ? PackedWeights.prefetchBytes : Int(weights.kernels.pointee.row_prefetch)
       let y = operands.y + first * PackedWeights.panelRows
       operands.forEachPiece(tallest: 16) { row, rows, done, height in
         activations.aim(&arguments, first: row, done: done)
@@ -137,8 +139,7 @@ extension PackedWeights {
     var byteCount: Int { blocks * qk_block_bytes(format, subgroups) }
   }
 
-  /// Panels that are unpacked once and used by every tile. Eight rows leave registers for a group's partial sums beside
-  /// its accumulators, where sixteen would spill them.
+  /// Panels that are unpacked once and used by every tile.
   private struct UnpackingTask: ParallelTask {
     // Not counted: the caller holds the weights, and hundreds of counts a token are felt.
     unowned(unsafe) let weights: PackedWeights
@@ -157,12 +158,13 @@ extension PackedWeights {
       arguments.blocks = plain.blocks
       arguments.subgroups = plain.subgroups
       arguments.y_stride = operands.stride
+      let tallest = Int(weights.kernels.pointee.plain_height)
       for panel in schedule.range(of: part) {
         qk_unpack_entry(weights.kernels, weights.format)(
           weights.weightBytes(panel: panel), weights.blocks, weights.subgroups, buffer)
         arguments.outputs = weights.outputs(first: panel, last: panel + 1)
         let y = operands.y + panel * PackedWeights.panelRows
-        operands.forEachPiece(tallest: 8) { row, rows, done, height in
+        operands.forEachPiece(tallest: tallest) { row, rows, done, height in
           activations.aim(&arguments, first: row, done: done)
           arguments.x_rows = rows
           arguments.y = y + (row + done) * operands.stride
