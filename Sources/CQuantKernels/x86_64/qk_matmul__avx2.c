@@ -13,6 +13,7 @@
 #define QK_OWN_MATMUL "x86_64/qk_matmul_tile__avx2.inc"
 #define QK_NARROW_SUMS
 #define QK_PLAIN_HEIGHT 16 // two tiles of 6 rows and one of 4
+#define QK_PLAIN_PANELS 4
 #define QK_ROW_PREFETCH 1024
 
 typedef struct { __m256i half[2]; } vb;

@@ -16,7 +16,7 @@ extension PackedWeights {
     try workspace.reserveActivations(operands.tiles * PackedWeights.tileRows * paddedColumns)
     let direct = operands.count <= PackedWeights.directRows
     let plain = PlainPanel(self)
-    if !direct { try workspace.reservePanels(plain.byteCount * pool.threads) }
+    if !direct { try workspace.reservePanels(plain.bytesPerWorker * pool.threads) }
     let activations = QuantizedActivations(
       codes: workspace.codes, scales: workspace.scales, sums: workspace.sums,
       initials: workspace.initials, columns: paddedColumns, step: Int(kernels.pointee.step))
@@ -124,19 +124,27 @@ extension PackedWeights {
     }
   }
 
-  /// The unpacked form of one panel.
+  /// The unpacked form of one panel, and how many of them a worker keeps: activations that are larger than the level-2
+  /// cache pass once for all of them.
   struct PlainPanel {
     let format: qk_format
     let blocks: Int
     let subgroups: Int
+    let together: Int
 
     init(_ weights: PackedWeights) {
       format = qk_plain_format(weights.format)
       subgroups = weights.isKQuant ? 1 : weights.subgroups
       blocks = weights.paddedColumns / 32 / subgroups
+      let bytes = blocks * qk_block_bytes(format, subgroups)
+      together = max(1, min(Int(weights.kernels.pointee.plain_panels), PlainPanel.keptBytes / bytes))
     }
 
+    /// Of panels that are kept, a share of a level-2 cache.
+    private static let keptBytes = 160 << 10
+
     var byteCount: Int { blocks * qk_block_bytes(format, subgroups) }
+    var bytesPerWorker: Int { together * byteCount }
   }
 
   /// Panels that are unpacked once and used by every tile.
@@ -150,20 +158,25 @@ extension PackedWeights {
     let scratch: UnsafeMutableRawPointer
 
     func run(part: Int, worker: Int) {
-      let buffer = (scratch + worker * plain.byteCount).assumingMemoryBound(to: UInt8.self)
+      let buffer = (scratch + worker * plain.bytesPerWorker).assumingMemoryBound(to: UInt8.self)
       var arguments = qk_matmul_args()
       arguments.weights = UnsafePointer(buffer)
       arguments.panel_stride = plain.byteCount
-      arguments.panels = 1
       arguments.blocks = plain.blocks
       arguments.subgroups = plain.subgroups
       arguments.y_stride = operands.stride
       let tallest = Int(weights.kernels.pointee.plain_height)
-      for panel in schedule.range(of: part) {
-        qk_unpack_entry(weights.kernels, weights.format)(
-          weights.weightBytes(panel: panel), weights.blocks, weights.subgroups, buffer)
-        arguments.outputs = weights.outputs(first: panel, last: panel + 1)
-        let y = operands.y + panel * PackedWeights.panelRows
+      let range = schedule.range(of: part)
+      for first in stride(from: range.lowerBound, to: range.upperBound, by: plain.together) {
+        let last = min(first + plain.together, range.upperBound)
+        for panel in first..<last {
+          qk_unpack_entry(weights.kernels, weights.format)(
+            weights.weightBytes(panel: panel), weights.blocks, weights.subgroups,
+            buffer + (panel - first) * plain.byteCount)
+        }
+        arguments.panels = last - first
+        arguments.outputs = weights.outputs(first: first, last: last)
+        let y = operands.y + first * PackedWeights.panelRows
         operands.forEachPiece(tallest: tallest) { row, rows, done, height in
           activations.aim(&arguments, first: row, done: done)
           arguments.x_rows = rows
