@@ -12,7 +12,7 @@
 #define QK_MAX_HEIGHT 4 // of float32 products: 4 rows × 2 registers of accumulators, of 16
 #define QK_OWN_MATMUL "x86_64/qk_matmul_tile__avx2.inc"
 #define QK_NARROW_SUMS
-#define QK_PLAIN_HEIGHT 16 // two tiles of 6 rows and one of 4
+#define QK_PLAIN_HEIGHT 16
 #define QK_PLAIN_PANELS 4
 #define QK_ROW_PREFETCH 1024
 
