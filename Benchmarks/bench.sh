@@ -36,13 +36,14 @@ if ! model=$(Benchmarks/model.sh); then
   "$tool" synthesize -o "$model" >&2
 fi
 
+# The seconds keep the whole under a minute where the model takes two of them for a prompt.
 counts=(1)
 processors=$(getconf _NPROCESSORS_ONLN)
 [ "$processors" -gt 1 ] && counts+=("$processors")
-for threads in "${counts[@]}"; do "$tool" bench machine --threads "$threads"; done
-for threads in "${counts[@]}"; do "$tool" bench model --model "$model" --threads "$threads"; done
-"$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --threads 1 --repetitions 3
+for threads in "${counts[@]}"; do "$tool" bench machine --threads "$threads" --seconds 2; done
+for threads in "${counts[@]}"; do "$tool" bench model --model "$model" --threads "$threads" --seconds 5; done
+"$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --threads 1 --repetitions 3 --seconds 0.5
 [ "$processors" -gt 1 ] \
-  && "$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --repetitions 3
+  && "$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --repetitions 3 --seconds 0.5
 echo "a generated sentence"
 "$tool" generate --model "$model" --prompt "Explain in one sentence why the sky is blue." -n 60

@@ -18,7 +18,8 @@ enum { ROWS = 16, OUTPUTS = 40, PANELS = 3, MAX_K = 768 };
 
 static const char *const format_names[QK_FORMATS] = {
     "INT4_H", "INT4_HM", "INT4_HZ", "INT4_F", "INT4_FM", "INT4_FZ", "INT8_H", "UINT8_HM", "Q4_K",
-    "Q5_K",   "Q6_K",    "F16",     "BF16",   "F32",     "PLAIN_S", "PLAIN_A", "PLAIN_6"};
+    "Q5_K",   "Q6_K",    "F16",     "BF16",   "F32",     "PLAIN_S", "PLAIN_A", "PLAIN_6",
+    "PLAIN_S4", "PLAIN_A4", "PLAIN_A5"};
 
 static int is_dense(int f) { return f == QK_F16 || f == QK_BF16 || f == QK_F32; }
 static int is_kquant(int f) { return f == QK_Q4_K || f == QK_Q5_K || f == QK_Q6_K; }

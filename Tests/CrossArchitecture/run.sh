@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the C kernels and every driver of this folder for arm64 and runs the drivers on emulated processors of three
-# levels, so that each kernel file is executed and dispatch picks what each processor has. Then checks that the kernels
-# compile for macOS.
+# levels, so that each kernel file is executed and dispatch picks what each processor has; on x86 also the matmul driver
+# on processors without and with AVX2. Then checks that the kernels compile for macOS.
 #
 # Needs qemu-user-static, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross. The Swift toolchain's clang compiles, as it
 # does the package; gcc where there is none. Without the cross compiler or qemu this says so and succeeds, unless
@@ -53,6 +53,22 @@ while IFS= read -r -d '' driver; do
   run max scalar,neonDotprod,neonI8mm
   run max scalar,neonDotprod,neonI8mm neonDotprod
 done <"$build/drivers"
+
+# The same drivers on emulated x86 processors without and with AVX2, where this machine compiles for them.
+if [ "$(uname -m)" = x86_64 ] && command -v qemu-x86_64-static >/dev/null; then
+  native=$(command -v clang || command -v gcc)
+  mkdir "$build/x86"
+  for source in $(tr '\0' ' ' <"$build/kernels") "$here/matmul_driver.c"; do
+    echo "$source"
+  done | xargs -n 1 -P "$(getconf _NPROCESSORS_ONLN)" bash -c '
+    "$1" "${@:2:$#-2}" -c -o "$0/$(tr / + <<<"${!#}").o" "${!#}"
+  ' "$build/x86" "$native" "${flags[@]}"
+  "$native" -o "$build/x86/matmul_driver" "$build"/x86/*.o "$build"/x86/.+*.o -lm
+  for run in "Nehalem scalar" "Haswell scalar,avx2"; do
+    echo "matmul_driver on ${run% *}"
+    qemu-x86_64-static -cpu ${run% *} "$build/x86/matmul_driver" "${run#* }"
+  done
+fi
 
 if command -v clang >/dev/null; then
   # No Apple headers here: these declarations stand in for what the kernels call. C11 as clang reads it refuses a call

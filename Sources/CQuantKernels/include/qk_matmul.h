@@ -38,6 +38,9 @@ typedef enum qk_format {
   QK_PLAIN_S,    // unpacked: 8-bit codes (512 bytes for 32 k) as the level likes them, integer zero in x_init; s f[16]
   QK_PLAIN_A,    // unpacked: s f[16], m f[16]
   QK_PLAIN_6,    // unpacked Q6_K: s f[2][16] for the halves of 16 k
+  QK_PLAIN_S4,   // QK_PLAIN_S of 4-bit codes, for levels that add up small products in fewer bits
+  QK_PLAIN_A4,   // QK_PLAIN_A of 4-bit codes
+  QK_PLAIN_A5,   // QK_PLAIN_A of 5-bit codes
   QK_FORMATS
 } qk_format;
 
@@ -49,11 +52,14 @@ static inline size_t qk_head_bytes(qk_format format) {
   case QK_INT4_HM:
   case QK_UINT8_HM:
   case QK_INT4_F:
-  case QK_PLAIN_S: return 64;
+  case QK_PLAIN_S:
+  case QK_PLAIN_S4: return 64;
   case QK_INT4_HZ: return 48;
   case QK_INT4_FZ: return 80;
   case QK_INT4_FM:
   case QK_PLAIN_A:
+  case QK_PLAIN_A4:
+  case QK_PLAIN_A5:
   case QK_PLAIN_6: return 128;
   case QK_Q4_K:
   case QK_Q5_K: return 64 + 256;
@@ -69,7 +75,10 @@ static inline size_t qk_subgroup_bytes(qk_format format) {
   case QK_UINT8_HM:
   case QK_PLAIN_S:
   case QK_PLAIN_A:
-  case QK_PLAIN_6: return 512;
+  case QK_PLAIN_6:
+  case QK_PLAIN_S4:
+  case QK_PLAIN_A4:
+  case QK_PLAIN_A5: return 512;
   case QK_Q5_K: return 320;
   case QK_F16:
   case QK_BF16: return 1024;
@@ -160,7 +169,10 @@ enum { QK_HEIGHTS = 5 };
 
 typedef struct qk_matmul_table {
   qk_isa isa;
-  int step; // k of a row that stand together in the activations' codes
+  int step;         // k of a row that stand together in the activations' codes
+  int plain_panels; // unpacked panels that are worth keeping together
+  int plain_height; // height at which unpacked panels are fastest
+  int row_prefetch; // bytes ahead that a product with few rows prefetches best, 0 for none
   qk_matmul_kernel matmul[QK_FORMATS][QK_HEIGHTS];
   qk_unpack_kernel unpack[QK_FORMATS];
   qk_dequantize_kernel dequantize[QK_FORMATS];
@@ -189,14 +201,16 @@ static inline qk_float_kernel qk_float_entry(const qk_matmul_table *table, size_
   return table->float_matmul[qk_height_index(height)];
 }
 
-// The unpacked form of a format: QK_PLAIN_S, QK_PLAIN_A or QK_PLAIN_6.
+// The unpacked form of a format.
 static inline qk_format qk_plain_format(qk_format format) {
   switch (format) {
   case QK_INT4_H:
-  case QK_INT4_F:
+  case QK_INT4_F: return QK_PLAIN_S4;
   case QK_INT8_H: return QK_PLAIN_S;
+  case QK_UINT8_HM: return QK_PLAIN_A;
+  case QK_Q5_K: return QK_PLAIN_A5;
   case QK_Q6_K: return QK_PLAIN_6;
-  default: return QK_PLAIN_A;
+  default: return QK_PLAIN_A4;
   }
 }
 

@@ -9,9 +9,14 @@
 
 #define QK_NAME(stem) qk_##stem##__avx2
 #define QK_LEVEL QK_ISA_AVX2
-#define QK_MAX_HEIGHT 4 // 4 rows × 2 registers of accumulators, of 16
+#define QK_MAX_HEIGHT 4 // of float32 products: 4 rows × 2 registers of accumulators, of 16
+#define QK_OWN_MATMUL "x86_64/qk_matmul_tile__avx2.inc"
+#define QK_NARROW_SUMS
+#define QK_PLAIN_HEIGHT 16
+#define QK_PLAIN_PANELS 4
+#define QK_ROW_PREFETCH 1024
 
-typedef struct { __m256i half[2]; } va, vb;
+typedef struct { __m256i half[2]; } vb;
 typedef struct { __m256 half[2]; } vf;
 #define LAYER static inline __attribute__((always_inline))
 #define HALVES _Pragma("clang loop unroll(full)") for (int h = 0; h < 2; h++)
@@ -37,38 +42,11 @@ LAYER vb vb_merge(vb low, vb plane, int shift, int mask, int up) {
   }
   return low;
 }
-LAYER va va_init(int32_t value) {
-  va a;
-  HALVES a.half[h] = _mm256_set1_epi32(value);
-  return a;
-}
-LAYER va va_zero(void) { return va_init(0); }
-// vpmaddubsw saturates pairs at 16 bits: 2 · 127 · 63 = 16002 fits for codes of up to 6 bits; 8-bit codes take
-// the two bytes of a pair apart and multiply 16-bit values.
-LAYER va va_dot(va acc, vb codes, const int8_t *x, int bits, int step) {
-  (void)step;
-  int32_t four;
-  memcpy(&four, x, 4);
-  const __m256i a = _mm256_set1_epi32(four);
-  HALVES {
-    if (bits < 8) {
-      const __m256i pairs = _mm256_maddubs_epi16(codes.half[h], a);
-      acc.half[h] = _mm256_add_epi32(acc.half[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    } else {
-      const __m256i even = _mm256_and_si256(codes.half[h], _mm256_set1_epi16(255));
-      const __m256i odd = _mm256_srli_epi16(codes.half[h], 8);
-      const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), a_odd = _mm256_srai_epi16(a, 8);
-      const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(even, a_even), _mm256_madd_epi16(odd, a_odd));
-      acc.half[h] = _mm256_add_epi32(acc.half[h], sum);
-    }
-  }
-  return acc;
-}
-LAYER vf va_finish(va acc, int bits) {
-  (void)bits;
-  vf v;
-  HALVES v.half[h] = _mm256_cvtepi32_ps(acc.half[h]);
-  return v;
+// 8-bit codes stand in unpacked panels as signed bytes, see qk_matmul_tile__avx2.inc.
+LAYER vb vb_plain(vb b, const int format) {
+  if (format == QK_INT8_H || format == QK_UINT8_HM)
+    HALVES b.half[h] = _mm256_xor_si256(b.half[h], _mm256_set1_epi8((char)128));
+  return b;
 }
 LAYER vf vf_set1(float value) {
   vf v;

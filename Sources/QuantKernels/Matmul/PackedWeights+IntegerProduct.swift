@@ -6,8 +6,7 @@ extension PackedWeights {
   /// unpacking (about 3 of 19 vector operations of a 16-row tile) until three tiles share them.
   static let directRows = 32
 
-  /// Bytes that a kernel with several rows fetches ahead; with one row the processor's own
-  /// prefetcher keeps up.
+  /// Bytes that a kernel with several rows fetches ahead; with one row the level's kernels know.
   static let prefetchBytes = 2048
 
   /// Products with int8 activations: quantise every tile, then run the panels.
@@ -17,7 +16,7 @@ extension PackedWeights {
     try workspace.reserveActivations(operands.tiles * PackedWeights.tileRows * paddedColumns)
     let direct = operands.count <= PackedWeights.directRows
     let plain = PlainPanel(self)
-    if !direct { try workspace.reservePanels(plain.byteCount * pool.threads) }
+    if !direct { try workspace.reservePanels(plain.bytesPerWorker * pool.threads) }
     let activations = QuantizedActivations(
       codes: workspace.codes, scales: workspace.scales, sums: workspace.sums,
       initials: workspace.initials, columns: paddedColumns, step: Int(kernels.pointee.step))
@@ -112,7 +111,9 @@ extension PackedWeights {
       arguments.subgroups = weights.subgroups
       arguments.y_stride = operands.stride
       arguments.outputs = weights.outputs(first: first, last: last)
-      arguments.prefetch = operands.count >= 8 ? PackedWeights.prefetchBytes : 0
+      arguments.prefetch =
+        operands.count >= 8
+        ? PackedWeights.prefetchBytes : Int(weights.kernels.pointee.row_prefetch)
       let y = operands.y + first * PackedWeights.panelRows
       operands.forEachPiece(tallest: 16) { row, rows, done, height in
         activations.aim(&arguments, first: row, done: done)
@@ -123,23 +124,30 @@ extension PackedWeights {
     }
   }
 
-  /// The unpacked form of one panel.
+  /// The unpacked form of one panel, and how many of them a worker keeps: activations that are larger than the level-2
+  /// cache pass once for all of them.
   struct PlainPanel {
     let format: qk_format
     let blocks: Int
     let subgroups: Int
+    let together: Int
 
     init(_ weights: PackedWeights) {
       format = qk_plain_format(weights.format)
       subgroups = weights.isKQuant ? 1 : weights.subgroups
       blocks = weights.paddedColumns / 32 / subgroups
+      let bytes = blocks * qk_block_bytes(format, subgroups)
+      together = max(1, min(Int(weights.kernels.pointee.plain_panels), PlainPanel.keptBytes / bytes))
     }
 
+    /// Of panels that are kept, a share of a level-2 cache.
+    private static let keptBytes = 160 << 10
+
     var byteCount: Int { blocks * qk_block_bytes(format, subgroups) }
+    var bytesPerWorker: Int { together * byteCount }
   }
 
-  /// Panels that are unpacked once and used by every tile. Eight rows leave registers for a group's
-  /// partial sums beside its accumulators, where sixteen would spill them.
+  /// Panels that are unpacked once and used by every tile.
   private struct UnpackingTask: ParallelTask {
     // Not counted: the caller holds the weights, and hundreds of counts a token are felt.
     unowned(unsafe) let weights: PackedWeights
@@ -150,20 +158,26 @@ extension PackedWeights {
     let scratch: UnsafeMutableRawPointer
 
     func run(part: Int, worker: Int) {
-      let buffer = (scratch + worker * plain.byteCount).assumingMemoryBound(to: UInt8.self)
+      let buffer = (scratch + worker * plain.bytesPerWorker).assumingMemoryBound(to: UInt8.self)
       var arguments = qk_matmul_args()
       arguments.weights = UnsafePointer(buffer)
       arguments.panel_stride = plain.byteCount
-      arguments.panels = 1
       arguments.blocks = plain.blocks
       arguments.subgroups = plain.subgroups
       arguments.y_stride = operands.stride
-      for panel in schedule.range(of: part) {
-        qk_unpack_entry(weights.kernels, weights.format)(
-          weights.weightBytes(panel: panel), weights.blocks, weights.subgroups, buffer)
-        arguments.outputs = weights.outputs(first: panel, last: panel + 1)
-        let y = operands.y + panel * PackedWeights.panelRows
-        operands.forEachPiece(tallest: 8) { row, rows, done, height in
+      let tallest = Int(weights.kernels.pointee.plain_height)
+      let range = schedule.range(of: part)
+      for first in stride(from: range.lowerBound, to: range.upperBound, by: plain.together) {
+        let last = min(first + plain.together, range.upperBound)
+        for panel in first..<last {
+          qk_unpack_entry(weights.kernels, weights.format)(
+            weights.weightBytes(panel: panel), weights.blocks, weights.subgroups,
+            buffer + (panel - first) * plain.byteCount)
+        }
+        arguments.panels = last - first
+        arguments.outputs = weights.outputs(first: first, last: last)
+        let y = operands.y + first * PackedWeights.panelRows
+        operands.forEachPiece(tallest: tallest) { row, rows, done, height in
           activations.aim(&arguments, first: row, done: done)
           arguments.x_rows = rows
           arguments.y = y + (row + done) * operands.stride

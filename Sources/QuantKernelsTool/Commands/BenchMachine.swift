@@ -22,7 +22,10 @@ struct BenchMachine: ParsableCommand {
     let pool = WorkerPool(threads: common.threadCount)
     let limits = try limitOptions.open(pool: pool)
     var samples = LimitSamples()
-    for repetition in 0..<limitOptions.repetitions {
+    let began = MonotonicClock.nanoseconds()
+    var repetition = 0
+    while limitOptions.repeats(done: repetition, since: began) {
+      defer { repetition += 1 }
       try Interruption.check()
       Console.progress("sample \(repetition + 1) of \(limitOptions.repetitions)")
       samples.add(from: limits, all: true)

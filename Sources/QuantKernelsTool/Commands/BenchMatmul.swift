@@ -89,7 +89,7 @@ struct BenchMatmul: ParsableCommand {
         weights: copies, tokens: shape.tokens, arithmetic: exact ? .exact : .fast, pool: pool)
       let report = MatmulReport(
         shape: shape, weights: weights, copies: copies.count, isExact: exact,
-        result: try product.measure(rounds: limitOptions.repetitions, limits: limits),
+        result: try product.measure(options: limitOptions, limits: limits),
         limits: limits)
       if self.shapes != nil, !common.json {
         Console.clearProgress()

@@ -61,7 +61,11 @@ struct BenchModel: ParsableCommand {
     }
 
     // The first repetition warms caches and memory, and is not counted.
-    for repetition in -1..<limitOptions.repetitions {
+    var began = MonotonicClock.nanoseconds()
+    var repetition = -1
+    while limitOptions.repeats(done: max(0, repetition), since: began) {
+      defer { repetition += 1 }
+      if repetition == 0 { began = MonotonicClock.nanoseconds() }
       Console.progress("repetition \(repetition + 1) of \(limitOptions.repetitions)")
       let counts = repetition >= 0
       if counts { samples.add(from: limits, all: false) }

@@ -19,7 +19,7 @@ struct MatmulCase {
   /// Each sample is the mean over all copies, so that every sample reads the same bytes.
   ///
   /// - Throws: ``QuantError`` when memory is short or Ctrl-C comes.
-  func measure(rounds: Int, limits: MachineLimits) throws(QuantError) -> Result {
+  func measure(options: LimitOptions, limits: MachineLimits) throws(QuantError) -> Result {
     let rows = weights[0].rows
     let columns = weights[0].columns
     let workspace = Workspace()
@@ -45,8 +45,11 @@ struct MatmulCase {
 
     _ = try pass()
     var result = Result()
-    for round in 0..<rounds {
-      Console.progress("round \(round + 1) of \(rounds)")
+    let began = MonotonicClock.nanoseconds()
+    var round = 0
+    while options.repeats(done: round, since: began) {
+      round += 1
+      Console.progress("round \(round) of \(options.repetitions)")
       result.limits.add(from: limits, all: true)
       // Wakes the threads and the vector units.
       if weights.count == 1, tokens == 1 { _ = try pass() }
