@@ -40,10 +40,10 @@ fi
 counts=(1)
 processors=$(getconf _NPROCESSORS_ONLN)
 [ "$processors" -gt 1 ] && counts+=("$processors")
-for threads in "${counts[@]}"; do "$tool" bench machine --threads "$threads" --seconds 2; done
-for threads in "${counts[@]}"; do "$tool" bench model --model "$model" --threads "$threads" --seconds 5; done
-"$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --threads 1 --repetitions 3 --seconds 0.5
+for threads in "${counts[@]}"; do "$tool" bench machine --threads "$threads" --seconds 1; done
+for threads in "${counts[@]}"; do "$tool" bench model --model "$model" --threads "$threads" --seconds 3; done
+"$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --threads 1 --seconds 0.3
 [ "$processors" -gt 1 ] \
-  && "$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --repetitions 3 --seconds 0.5
+  && "$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --seconds 0.3
 echo "a generated sentence"
 "$tool" generate --model "$model" --prompt "Explain in one sentence why the sky is blue." -n 60

@@ -137,7 +137,8 @@ extension PackedWeights {
       subgroups = weights.isKQuant ? 1 : weights.subgroups
       blocks = weights.paddedColumns / 32 / subgroups
       let bytes = blocks * qk_block_bytes(format, subgroups)
-      together = max(1, min(Int(weights.kernels.pointee.plain_panels), PlainPanel.keptBytes / bytes))
+      together = max(
+        1, min(Int(weights.kernels.pointee.plain_panels), PlainPanel.keptBytes / bytes))
     }
 
     /// Of panels that are kept, a share of a level-2 cache.
