@@ -97,11 +97,14 @@ public final class WorkerPool: Sendable {
     private let maySpin: Bool
     private let epoch = Atomic<Int>(0)
     private let nextPart = Atomic<Int>(0)
-    private let running = Atomic<Int>(0)
+    /// Who may enter the job, and who is inside: generation · 2¹⁷ + open · 2¹⁶ + helpers inside.
+    /// The generation keeps a helper that looked at one job from entering the next unseen.
+    private let gate = Atomic<Int>(0)
     private let hot = Atomic<Int>(0)
     private let parked = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
-    // Written by the caller before `epoch` is released, read by helpers after acquiring it.
+    // Written by the caller while the gate is shut and nobody is inside, read by helpers that have
+    // entered.
     private var job: Job?
     private var parts = 0
 
@@ -139,7 +142,9 @@ public final class WorkerPool: Sendable {
       self.job = job
       self.parts = parts
       nextPart.store(0, ordering: .relaxed)
-      running.store(helpers, ordering: .relaxed)
+      gate.store(
+        (gate.load(ordering: .relaxed) | Self.inside | Self.open) &+ 1 | Self.open,
+        ordering: .releasing)
       epoch.add(1, ordering: .sequentiallyConsistent)
       if parked.load(ordering: .sequentiallyConsistent) > 0 {
         pthread_mutex_lock(mutex)
@@ -147,8 +152,11 @@ public final class WorkerPool: Sendable {
         pthread_mutex_unlock(mutex)
       }
       work(job, parts, worker: 0)
+      // Only helpers that have entered are waited for: one that the system has not run yet, on a
+      // machine with more work than processors, would cost a time slice.
+      gate.bitwiseAnd(~Self.open, ordering: .acquiringAndReleasing)
       var spins = 0
-      while running.load(ordering: .acquiring) > 0 {
+      while gate.load(ordering: .acquiring) & Self.inside > 0 {
         spins += 1
         relax(spins)
       }
@@ -191,9 +199,26 @@ public final class WorkerPool: Sendable {
       var seen = 0
       while waitForWork(after: seen) {
         seen = epoch.load(ordering: .acquiring)
+        guard enter() else { continue }
         if let job { work(job, parts, worker: worker) }
-        running.subtract(1, ordering: .releasing)
+        gate.subtract(1, ordering: .releasing)
       }
+    }
+
+    private static let open = 1 << 16
+    private static let inside = open - 1
+
+    /// Counts a helper in; false when the caller has finished without it.
+    private func enter() -> Bool {
+      var state = gate.load(ordering: .acquiring)
+      while state & Self.open != 0 {
+        let result = gate.weakCompareExchange(
+          expected: state, desired: state + 1, successOrdering: .acquiringAndReleasing,
+          failureOrdering: .acquiring)
+        if result.exchanged { return true }
+        state = result.original
+      }
+      return false
     }
 
     /// Returns true when the epoch has moved past `seen`, false when the pool stops.
