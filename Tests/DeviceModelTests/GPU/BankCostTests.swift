@@ -8,11 +8,11 @@ private struct Fixture: Decodable {
   struct Case: Decodable {
     let name: String
     let op: String
-    let width_bytes: Int
-    let active_mask: UInt32
-    let byte_addresses: [UInt32]
-    let expected_wavefronts: Int
-    let expected_conflicts: Int
+    let widthBytes: Int
+    let activeMask: UInt32
+    let byteAddresses: [UInt32]
+    let expectedWavefronts: Int
+    let expectedConflicts: Int
     let uncertain: Bool?
   }
   let cases: [Case]
@@ -21,7 +21,9 @@ private struct Fixture: Decodable {
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     let file = folder.appendingPathComponent("../../Fixtures/DeviceModel/bank-cases.json")
     guard let data = try? Data(contentsOf: file) else { return [] }
-    return (try? JSONDecoder().decode(Fixture.self, from: data))?.cases ?? []
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return (try? decoder.decode(Fixture.self, from: data))?.cases ?? []
   }()
 }
 
@@ -84,11 +86,11 @@ private func randomAccess(_ random: inout RepeatableRandom) throws -> Access {
     for entry in Fixture.all {
       let operation = try #require(Access.Operation(rawValue: entry.op))
       let access = try Access(
-        operation, width: entry.width_bytes, mask: LaneMask(rawValue: entry.active_mask),
-        addresses: .each { entry.byte_addresses[Int($0)] })
+        operation, width: entry.widthBytes, mask: LaneMask(rawValue: entry.activeMask),
+        addresses: .each { entry.byteAddresses[Int($0)] })
       let cost = bankCost(access)
-      #expect(cost.wavefronts == entry.expected_wavefronts, "\(entry.name)")
-      #expect(cost.conflicts == entry.expected_conflicts, "\(entry.name)")
+      #expect(cost.wavefronts == entry.expectedWavefronts, "\(entry.name)")
+      #expect(cost.conflicts == entry.expectedConflicts, "\(entry.name)")
       #expect(drainedWavefronts(access) == cost, "\(entry.name), drained")
       #expect(access.bankLoad().reduce(0) { $0 + ($1.max() ?? 0) } == cost.wavefronts)
     }
@@ -107,17 +109,17 @@ private func randomAccess(_ random: inout RepeatableRandom) throws -> Access {
     #expect(cases.count == 10)
     for entry in cases {
       var words: [UInt32: Set<UInt32>] = [:]
-      for lane in 0..<32 where entry.active_mask >> UInt32(lane) & 1 == 1 {
-        let word = entry.byte_addresses[lane] / 4
+      for lane in 0..<32 where entry.activeMask >> UInt32(lane) & 1 == 1 {
+        let word = entry.byteAddresses[lane] / 4
         words[word % 32, default: []].insert(word)
       }
       let blind = words.values.map(\.count).max() ?? 0
-      #expect(blind < entry.expected_wavefronts, "\(entry.name) does not tell the rules apart")
+      #expect(blind < entry.expectedWavefronts, "\(entry.name) does not tell the rules apart")
       let access = try Access(
-        try #require(Access.Operation(rawValue: entry.op)), width: entry.width_bytes,
-        mask: LaneMask(rawValue: entry.active_mask),
-        addresses: .each { entry.byte_addresses[Int($0)] })
-      #expect(bankCost(access).wavefronts == entry.expected_wavefronts, "\(entry.name)")
+        try #require(Access.Operation(rawValue: entry.op)), width: entry.widthBytes,
+        mask: LaneMask(rawValue: entry.activeMask),
+        addresses: .each { entry.byteAddresses[Int($0)] })
+      #expect(bankCost(access).wavefronts == entry.expectedWavefronts, "\(entry.name)")
     }
   }
 
