@@ -57,4 +57,11 @@ typedef struct qk_lookup_table {
 // The kernels of a level, or NULL when this processor does not run it. AVX-512 has those of AVX2, i8mm those of dotprod.
 const qk_lookup_table *qk_lookup_kernels(qk_isa isa);
 
+static inline qk_lookup_kernel qk_lookup_entry(const qk_lookup_table *table, qk_lookup_format format) {
+  return table->matmul[format];
+}
+static inline qk_lookup_build qk_lookup_build_entry(const qk_lookup_table *table, qk_lookup_format format) {
+  return table->build[format];
+}
+
 #endif
