@@ -37,8 +37,8 @@ static void fill_codes(size_t count, kind of) {
 }
 static int8_t activation(kind of) { return of == RANDOM ? (int8_t)next() : of == ALL_LOW ? -128 : 127; }
 
-static void check_panels(const qk_ternary_table *t, qk_ternary_format format, size_t outputs, size_t columns, size_t rows,
-                         kind weights, kind inputs) {
+static void check_panels(const qk_ternary_table *t, qk_ternary_format format, size_t outputs, size_t columns,
+                         size_t rows, kind weights, kind inputs) {
   const size_t step = (size_t)t->step, fields = (size_t)qk_ternary_steps(format), chunk = QK_TERNARY_STEPS * step;
   const size_t vectors = (columns + fields * step - 1) / (fields * step), panels = (outputs + 15) / 16;
   const size_t head = (size_t)qk_ternary_head(format), stride = head + vectors * 16 * step;
@@ -83,17 +83,21 @@ static void check_panels(const qk_ternary_table *t, qk_ternary_format format, si
       for (size_t k = 0; k < columns; k++)
         dot += (codes[n * columns + k] - 1) * (int8_t)x.bytes[(k / chunk * rows + m) * chunk + k % chunk];
       const float wanted = (float)(int32_t)dot * (w_scale[n] / x_scale[m]);
-      check(memcmp(&wanted, y.bytes + 4 * (m * outputs + n), 4) == 0, "%s format %d, %zu x %zu, row %zu of %zu, output %zu",
-            qk_isa_name(t->isa), format, outputs, columns, m, rows, n);
+      check(memcmp(&wanted, y.bytes + 4 * (m * outputs + n), 4) == 0,
+            "%s format %d, %zu x %zu, row %zu of %zu, output %zu", qk_isa_name(t->isa), format, outputs, columns, m, rows,
+            n);
     }
   release(w), release(x), release(y);
 }
 
-static void check_lookup(qk_isa isa, qk_lookup_format format, size_t outputs, size_t columns, kind weights, kind inputs) {
+static void check_lookup(qk_isa isa, qk_lookup_format format, size_t outputs, size_t columns, kind weights,
+                         kind inputs) {
   const qk_lookup_table *t = qk_lookup_kernels(isa), *scalar = qk_lookup_kernels(QK_ISA_SCALAR);
   const size_t width = qk_lookup_unit_columns(format), bytes = qk_lookup_unit_bytes(format);
-  const size_t units = (columns + width - 1) / width, panels = (outputs + 15) / 16, tables = units * qk_lookup_table_bytes(format);
-  guarded w = reserve(panels * units * bytes), x = reserve(units * width), table = reserve(tables), y = reserve(4 * outputs);
+  const size_t units = (columns + width - 1) / width, panels = (outputs + 15) / 16;
+  const size_t tables = units * qk_lookup_table_bytes(format);
+  guarded w = reserve(panels * units * bytes), x = reserve(units * width), table = reserve(tables);
+  guarded y = reserve(4 * outputs);
   fill_codes(outputs * columns, weights);
   memset(w.bytes, 0, panels * units * bytes);
   memset(x.bytes, 0, units * width);
@@ -113,7 +117,8 @@ static void check_lookup(qk_isa isa, qk_lookup_format format, size_t outputs, si
   float w_scale[N_MOST], other[N_MOST];
   for (size_t n = 0; n < N_MOST; n++) w_scale[n] = 0.5f + (float)n;
   const float factor = t->build[format]((int8_t *)x.bytes, units, table.bytes);
-  qk_lookup_args args = {w.bytes, units * bytes, panels, units, table.bytes, 3 * factor, w_scale, (float *)y.bytes, outputs};
+  qk_lookup_args args = {w.bytes,    units * bytes, panels,           units,  table.bytes,
+                         3 * factor, w_scale,       (float *)y.bytes, outputs};
   t->matmul[format](&args);
   args.y = other;
   scalar->matmul[format](&args);
@@ -121,8 +126,8 @@ static void check_lookup(qk_isa isa, qk_lookup_format format, size_t outputs, si
     int64_t dot = 0;
     for (size_t k = 0; k < columns; k++) dot += (codes[n * columns + k] - 1) * (int8_t)x.bytes[k];
     const float wanted = format == QK_TL1_FAST ? other[n] : (float)(int32_t)dot * (w_scale[n] / 3);
-    check(memcmp(&wanted, y.bytes + 4 * n, 4) == 0, "%s lookup %d, %zu x %zu, output %zu", qk_isa_name(isa), format, outputs,
-          columns, n);
+    check(memcmp(&wanted, y.bytes + 4 * n, 4) == 0, "%s lookup %d, %zu x %zu, output %zu", qk_isa_name(isa), format,
+          outputs, columns, n);
   }
   uint8_t *tables2 = malloc(tables + 1);
   check(scalar->build[format]((int8_t *)x.bytes, units, tables2) == factor && memcmp(tables2, table.bytes, tables) == 0,
@@ -153,7 +158,8 @@ static void check_quantize(const qk_ternary_table *t, size_t columns, int ties) 
 }
 
 int main(int count, char **arguments) {
-  static const size_t ns[] = {1, 16, 17, 48}, ks[] = {0, 1, 15, 17, 41, 239, 241, 480, 481, 1000}, ms[] = {1, 2, 3, 4, 7};
+  static const size_t ns[] = {1, 16, 17, 48}, ms[] = {1, 2, 3, 4, 7};
+  static const size_t ks[] = {0, 1, 15, 17, 41, 239, 241, 480, 481, 1000};
   setvbuf(stdout, NULL, _IOLBF, 0); // a crash must not swallow what came before
   if (count < 2) {
     puts("usage: ternary_driver LEVEL[,LEVEL...]");
@@ -174,7 +180,8 @@ int main(int count, char **arguments) {
           for (kind x = RANDOM; x < KINDS; x++) {
             for (int f = 0; f < QK_TERNARY_FORMATS; f++)
               for (size_t m = 0; m < 5; m++) check_panels(t, (qk_ternary_format)f, ns[n], ks[k], ms[m], w, x);
-            for (int f = 0; f < QK_LOOKUP_FORMATS; f++) check_lookup((qk_isa)isa, (qk_lookup_format)f, ns[n], ks[k], w, x);
+            for (int f = 0; f < QK_LOOKUP_FORMATS; f++)
+              check_lookup((qk_isa)isa, (qk_lookup_format)f, ns[n], ks[k], w, x);
           }
     for (size_t k = 0; k < 10; k++)
       for (int ties = 0; ties < 3; ties++) check_quantize(t, ks[k], ties);

@@ -12,8 +12,8 @@
 //   QK_TL1_FAST  the bytes of QK_TL1 with tables rounded to 8 bits: lossy.
 // Columns are padded to whole units; activations there are 0, hence the tables too.
 //
-// Tables of one row, in the order in which units are read: for each vector of two groups, 32 bytes of low bytes, then 32
-// of high bytes of the 16-bit sums; QK_TL1_FAST has one plane of bytes.
+// Tables of one row, in the order in which units are read: for each vector of two groups, 32 bytes of low bytes, then
+// 32 of high bytes of the 16-bit sums; QK_TL1_FAST has one plane of bytes.
 //
 // Sums of a chunk of 480 k stay in 16 bits: 120 pairs · 256 = 30720; 80 triples · 384 = 30720; fast: 120 · 128 = 15360.
 #include "qk_isa.h"
@@ -54,7 +54,8 @@ typedef struct qk_lookup_table {
   qk_lookup_build build[QK_LOOKUP_FORMATS];
 } qk_lookup_table;
 
-// The kernels of a level, or NULL when this processor does not run it. AVX-512 has those of AVX2, i8mm those of dotprod.
+// The kernels of a level, or NULL when this processor does not run it. AVX-512 has those of AVX2, i8mm those of
+// dotprod.
 const qk_lookup_table *qk_lookup_kernels(qk_isa isa);
 
 static inline qk_lookup_kernel qk_lookup_entry(const qk_lookup_table *table, qk_lookup_format format) {

@@ -44,8 +44,9 @@ LAYER void ti_output(ti s, int32_t x_sum, const float *w_scale, float x_scale, f
   _mm512_mask_storeu_ps(y, some, _mm512_mul_ps(dot, scale));
 }
 
-// A digit is (3b) >> 8 of the fraction b. Two rounding averages of c = b - 1 (0 for 0), n = (c + (c + 1 >> 1) + 1) >> 1,
-// reach 64 when c ≥ 85 and 128 when c ≥ 170, so that the digit is the top two bits of n. It stays 64 times too large.
+// A digit is (3b) >> 8 of the fraction b. Two rounding averages of c = b - 1 (0 for 0), n = (c + (c + 1 >> 1) + 1)
+// >> 1, reach 64 when c ≥ 85 and 128 when c ≥ 170, so that the digit is the top two bits of n. It stays 64 times too
+// large.
 typedef tx t5_x;
 LAYER tw t5_load(const uint8_t *p) { return _mm512_xor_si512(tw_load(p), _mm512_set1_epi8(-128)); }
 LAYER tw t5_digit(tw u) {
