@@ -4,7 +4,9 @@
 #include "qk_attention.h"
 #include "qk_isa.h"
 #include "qk_probe.h"
+#include "qk_lookup.h"
 #include "qk_matmul.h"
+#include "qk_ternary.h"
 #include "qk_vector.h"
 
 // One pause of a spinning thread.

@@ -75,6 +75,11 @@ struct BenchMatmul: ParsableCommand {
   func run() throws {
     let level = try instructionSet.map(chosenInstructionSet) ?? .best
     let shapes = try wantedShapes()
+    if exact, let ternary = shapes.first(where: \.isTernary) {
+      throw QuantError(
+        .invalidArgument, "--exact", "\(ternary.format) weights have no float arithmetic",
+        remedy: "leave it out")
+    }
     for shape in shapes {
       try shape.checkMemory(copies: warm || shape.tokens > 32 ? 0 : 4 * CacheSizes.lastLevel)
     }
@@ -117,8 +122,8 @@ struct BenchMatmul: ParsableCommand {
 
   /// Enough copies that together they exceed four times the last-level cache, or one.
   private func copies(
-    of weights: PackedWeights, tokens: Int
-  ) throws(QuantError) -> [PackedWeights] {
+    of weights: any MeasuredWeights, tokens: Int
+  ) throws(QuantError) -> [any MeasuredWeights] {
     guard !warm, tokens <= 32 else { return [weights] }
     var copies = [weights]
     while copies.count * weights.byteCount < 4 * CacheSizes.lastLevel {

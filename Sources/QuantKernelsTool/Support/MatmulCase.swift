@@ -8,7 +8,7 @@ struct MatmulCase {
   }
 
   /// Copies of the same weights, each used in turn.
-  let weights: [PackedWeights]
+  let weights: [any MeasuredWeights]
   let tokens: Int
   let arithmetic: Arithmetic
   let pool: WorkerPool

@@ -3,7 +3,7 @@ import QuantKernels
 /// What `bench matmul` says about one product.
 struct MatmulReport {
   let shape: MatmulShape
-  let weights: PackedWeights
+  let weights: any MeasuredWeights
   let copies: Int
   let isExact: Bool
   let result: MatmulCase.Result

@@ -32,13 +32,17 @@ struct MatmulShape {
     self.symmetric = symmetric
   }
 
+  var isTernary: Bool {
+    if case .ternary = format { true } else { false }
+  }
+
   /// - Throws: ``QuantError`` (69) when the product would not fit into memory.
   func checkMemory(copies cacheBytes: Int) throws(QuantError) {
     // Weights as they are made and packed: two bytes an int4 code while it is unpacked, and twice a
     // type's bytes. Inputs as floats, as codes with their scales, and in the order of the kernels.
     let weight: [Int] =
       switch format {
-      case .int4: [2, outputs, inputs]
+      case .int4, .ternary: [2, outputs, inputs]
       case .type(let type): [2, outputs, type.rowBytes(columns: inputs) ?? inputs]
       }
     try MemoryRequirement.check(
@@ -49,7 +53,7 @@ struct MatmulShape {
 
   func randomWeights(
     instructionSet: InstructionSet, pool: WorkerPool
-  ) throws(QuantError) -> PackedWeights {
+  ) throws(QuantError) -> any MeasuredWeights {
     try Interruption.check()
     return try format.randomWeights(
       rows: outputs, columns: inputs, group: group, symmetric: symmetric,

@@ -4,15 +4,15 @@ import QuantKernels
 enum WeightFormat: Equatable {
   case int4
   case type(GGMLType)
+  case ternary(PackedTernary.Format)
 
   static let types: [GGMLType] = [.q4_0, .q4_1, .q8_0, .q4_k, .q5_k, .q6_k, .f16, .bf16, .f32]
   static var names: String {
-    (["int4"] + types.map { $0.name.lowercased() }).joined(separator: ", ")
+    (["int4"] + types.map { $0.name.lowercased() } + PackedTernary.Format.allCases.map(\.rawValue))
+      .joined(separator: ", ")
   }
-  /// Formats that a build with ternary kernels knows.
-  private static let ternary = [
-    "ternary", "ternary-dense", "i2_s", "tl1", "tl2", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn",
-  ]
+  /// Ternary formats of other programs' files, which are multiplied in one of this package's.
+  private static let imported = ["i2_s", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn"]
 
   /// - Throws: ``QuantError`` for a name that is unknown (64) or not built in (69).
   init(named name: String) throws(QuantError) {
@@ -20,10 +20,12 @@ enum WeightFormat: Equatable {
       self = .int4
     } else if let type = WeightFormat.types.first(where: { $0.name.lowercased() == name }) {
       self = .type(type)
-    } else if WeightFormat.ternary.contains(name) {
+    } else if let ternary = PackedTernary.Format(rawValue: name) {
+      self = .ternary(ternary)
+    } else if WeightFormat.imported.contains(name) {
       throw QuantError(
-        .unsupported, "--format \(name)", "this build has no ternary kernels",
-        remedy: "choose one of \(WeightFormat.names)")
+        .unsupported, "--format \(name)", "this build does not read it",
+        remedy: "it is repacked to ternary when loaded; choose one of \(WeightFormat.names)")
     } else {
       throw QuantError(
         .invalidArgument, "--format \(name)", "no such format",
@@ -35,8 +37,21 @@ enum WeightFormat: Equatable {
   func randomWeights(
     rows: Int, columns: Int, group: Int?, symmetric: Bool, instructionSet: InstructionSet,
     pool: WorkerPool
-  ) throws(QuantError) -> PackedWeights {
+  ) throws(QuantError) -> any MeasuredWeights {
     switch self {
+    case .ternary(let format):
+      let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
+      guard !overflow, elements < 1 << 36 else {
+        throw QuantError(
+          .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
+          remedy: "choose a smaller shape")
+      }
+      var random = SplitRandom(seed: 4)
+      // Three of four bytes' values are codes; the fourth becomes 0, as about half of a model's are.
+      let codes = try WeightFormat.randomBytes(elements, &random, mask: 3).map { $0 == 3 ? 1 : $0 }
+      return try PackedTernary(
+        rows: rows, columns: columns, codes: codes, scale: 0.02, format: format,
+        instructionSet: instructionSet, pool: pool)
     case .int4:
       let matrix = try WeightFormat.randomInt4(
         rows: rows, columns: columns, group: group ?? min(128, columns), symmetric: symmetric)
