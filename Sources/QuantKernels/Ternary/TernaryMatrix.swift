@@ -118,14 +118,15 @@ public struct TernaryMatrix: Sendable, Equatable {
   }
 
   /// `rows · columns` of a shape that a file or a caller names.
+  ///
+  /// Sizes stay below 2⁴⁷ and elements below 2⁶¹, so that counts of bytes cannot overflow, and an
+  /// empty matrix has at most 2²⁴ rows, so that a loop over them ends.
   static func elementCount(
     rows: Int, columns: Int, _ subject: @autoclosure () -> String
   ) throws(QuantError) -> Int {
     let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
-    // A quarter of the address space, so that byte counts of up to two bytes a weight cannot
-    // overflow.
     guard rows >= 0, columns >= 0, !overflow, rows <= Int.max >> 16, columns <= Int.max >> 16,
-      count <= Int.max >> 2
+      count <= Int.max >> 2, count > 0 || max(rows, columns) <= 1 << 24
     else {
       throw QuantError(
         .invalidArgument, subject(),
