@@ -21,7 +21,7 @@ enum ByteScan {
   static func hasNibble(above limit: UInt8, _ bytes: UnsafeRawBufferPointer) -> Bool {
     // The sum carries into bit 4 exactly then.
     let carry = 15 - limit
-    return any(bytes) { (($0 & 15) &+ carry | ($0 >> 4) &+ carry) & 16 }
+    return any(bytes) { ((($0 & 15) &+ carry) | (($0 >> 4) &+ carry)) & 16 }
   }
 
   /// Whether a byte holds five trits as ⌈256 · v / 243⌉ of no v.

@@ -193,11 +193,11 @@ import Testing
       #expect(back.codes == matrix.codes)
       for offset in [1, 2, 3, 7, 31, 63] {
         let moved = [UInt8](repeating: 0, count: offset) + bytes
-        try moved.withUnsafeBytes { moved in
+        let codes = try moved.withUnsafeBytes { moved throws -> [UInt8] in
           let part = UnsafeRawBufferPointer(rebasing: moved[offset...])
-          #expect(
-            try TernaryMatrix(format, bytes: part, rows: 64, columns: 768).codes == matrix.codes)
+          return try TernaryMatrix(format, bytes: part, rows: 64, columns: 768).codes
         }
+        #expect(codes == matrix.codes)
       }
     }
   }

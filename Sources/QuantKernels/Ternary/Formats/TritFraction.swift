@@ -13,7 +13,7 @@ enum TritFraction {
   static func byte(_ value: Int) -> UInt8 { UInt8(truncatingIfNeeded: (value * 256 + 242) / 243) }
 
   /// v, for bytes that ``byte(_:)`` gives.
-  static func value(_ byte: UInt8) -> Int { Int(byte) * 243 >> 8 }
+  static func value(_ byte: UInt8) -> Int { (Int(byte) * 243) >> 8 }
 
   /// Whether ``byte(_:)`` gives it.
   static func isCanonical(_ byte: UInt8) -> Bool { byte &* 243 <= 242 }
@@ -21,6 +21,6 @@ enum TritFraction {
   /// The digit behind the leading ones that `power` = 3ⁿ drops.
   @inline(__always)
   static func trit(_ byte: UInt8, droppingBy power: UInt8) -> UInt8 {
-    UInt8(truncatingIfNeeded: UInt16(byte &* power) * 3 >> 8)
+    UInt8(truncatingIfNeeded: (UInt16(byte &* power) * 3) >> 8)
   }
 }
