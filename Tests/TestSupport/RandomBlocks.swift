@@ -43,7 +43,16 @@ public func randomBlocks(
     case .q6_k:
       appendRandom(type.blockBytes - 2)
       append(half: scale / 64)
+    case .tq1_0, .tq2_0:
+      appendRandom(type.blockBytes - 2)
+      append(half: scale)
+    case .i2_s: appendRandom(type.blockBytes)
     }
+  }
+  if type == .i2_s {
+    let bits = Float.random(in: 0.005..<0.02, using: &random).bitPattern
+    for shift in 0..<4 { bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(8 * shift))) }
+    bytes += [UInt8](repeating: 0, count: type.tailBytes - 4)
   }
   return bytes
 }

@@ -7,12 +7,15 @@ public enum ConversionTarget: Sendable, Equatable {
   /// A safetensors file with int4 layers in this format.
   case safetensors(Int4Tensors.Format)
 
-  /// The GGUF types that can be written.
+  /// The GGUF types that can be written block by block from any weights.
   public static let ggufTypes: [GGMLType] = [.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1]
+
+  /// The ternary GGUF types that can be written. The embedding and the head stay F16.
+  public static let ternaryTypes: [GGMLType] = [.tq1_0, .tq2_0, .i2_s]
 
   /// The names that ``init(named:)`` knows.
   public static var names: [String] {
-    ggufTypes.map { $0.name.lowercased() } + ["awq", "gptq", "quick", "marlin"]
+    (ggufTypes + ternaryTypes).map { $0.name.lowercased() } + ["awq", "gptq", "quick", "marlin"]
   }
 
   /// Types that exist but that no quantizer here writes.
@@ -23,7 +26,8 @@ public enum ConversionTarget: Sendable, Equatable {
   ///   that is known but cannot be written.
   public init(named name: String) throws(QuantError) {
     let lower = name.lowercased()
-    if let type = ConversionTarget.ggufTypes.first(where: { $0.name.lowercased() == lower }) {
+    let types = ConversionTarget.ggufTypes + ConversionTarget.ternaryTypes
+    if let type = types.first(where: { $0.name.lowercased() == lower }) {
       self = .gguf(type)
     } else if let format = [Int4Tensors.Format.awq, .gptq, .quick, .marlin].first(where: {
       $0.rawValue == lower

@@ -18,7 +18,9 @@ struct RowConversion {
   func write(
     _ bytes: UnsafeRawBufferPointer, to sink: any ByteSink, _ work: ModelConverter.Work
   ) throws(QuantError) {
-    guard let rowBytes = source.rowBytes(columns: columns), rowBytes * rows == bytes.count else {
+    guard let rowBytes = source.rowBytes(columns: columns),
+      rowBytes * rows + source.tailBytes == bytes.count
+    else {
       throw QuantError(
         .invalidData, "tensor \(name)", "\(bytes.count) bytes are not \(rows) rows of \(columns)",
         remedy: "fetch the file again")
@@ -27,6 +29,7 @@ struct RowConversion {
     let parts = (rows + partRows - 1) / partRows
     let group = pool.threads * 4
     nonisolated(unsafe) let bytes = bytes
+    let tail = Array(bytes.suffix(source.tailBytes))
     var first = 0
     while first < parts {
       try work.check()
@@ -36,7 +39,13 @@ struct RowConversion {
         let start = (first + part) * partRows
         let end = min(start + partRows, rows)
         let slice = UnsafeRawBufferPointer(rebasing: bytes[start * rowBytes..<end * rowBytes])
-        let result = Result { () throws(QuantError) in try convert(slice, rows: end - start) }
+        let result = Result { () throws(QuantError) in
+          try tail.isEmpty
+            ? convert(slice, rows: end - start)
+            : joined(slice, tail) { part throws(QuantError) in
+              try convert(part, rows: end - start)
+            }
+        }
         results.withLock { $0[part] = result }
       }
       for result in results.withLock({ $0 }) {
@@ -44,6 +53,19 @@ struct RowConversion {
       }
       first += count
     }
+  }
+
+  /// Calls `body` with some blocks and the tensor's tail behind them.
+  private func joined(
+    _ blocks: UnsafeRawBufferPointer, _ tail: [UInt8],
+    _ body: (UnsafeRawBufferPointer) throws(QuantError) -> [UInt8]
+  ) throws(QuantError) -> [UInt8] {
+    let bytes = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: blocks.count + tail.count, alignment: 64)
+    defer { bytes.deallocate() }
+    bytes.copyMemory(from: blocks)
+    for (index, byte) in tail.enumerated() { bytes[blocks.count + index] = byte }
+    return try body(UnsafeRawBufferPointer(bytes))
   }
 
   private func convert(_ bytes: UnsafeRawBufferPointer, rows: Int) throws(QuantError) -> [UInt8] {

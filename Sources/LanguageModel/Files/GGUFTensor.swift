@@ -58,13 +58,17 @@ struct GGUFStorage {
   let name: String
   let blockElements: Int
   let blockBytes: Int
+  /// Bytes behind the last block; such a type's blocks run over the whole tensor, not over rows.
+  let tailBytes: Int
 
   /// Block sizes as in ggml's `ggml-common.h` and PyPI `gguf`'s `GGML_QUANT_SIZES`; numbers that no
-  /// released file carries (Q8_1, Q8_K: activations only; 4, 5, 31–33, 36–38: withdrawn) are
-  /// unknown.
+  /// released file carries (Q8_1, Q8_K: activations only; 4, 5, 31–33, 37–38: withdrawn) are
+  /// unknown. 36 was withdrawn too, and is I2_S in files of BitNet's fork.
   init?(number: UInt32) {
     if let type = GGMLType(rawValue: number) {
-      self.init(name: type.name, blockElements: type.blockElements, blockBytes: type.blockBytes)
+      self.init(
+        name: type.name, blockElements: type.blockElements, blockBytes: type.blockBytes,
+        tailBytes: type.tailBytes)
       return
     }
     switch number {
@@ -84,8 +88,6 @@ struct GGUFStorage {
     case 27: self.init(name: "I64", blockElements: 1, blockBytes: 8)
     case 28: self.init(name: "F64", blockElements: 1, blockBytes: 8)
     case 29: self.init(name: "IQ1_M", blockElements: 256, blockBytes: 56)
-    case 34: self.init(name: "TQ1_0", blockElements: 256, blockBytes: 54)
-    case 35: self.init(name: "TQ2_0", blockElements: 256, blockBytes: 66)
     case 39: self.init(name: "MXFP4", blockElements: 32, blockBytes: 17)
     case 40: self.init(name: "NVFP4", blockElements: 64, blockBytes: 36)
     case 41: self.init(name: "Q1_0", blockElements: 128, blockBytes: 18)
@@ -93,22 +95,26 @@ struct GGUFStorage {
     }
   }
 
-  private init(name: String, blockElements: Int, blockBytes: Int) {
+  private init(name: String, blockElements: Int, blockBytes: Int, tailBytes: Int = 0) {
     self.name = name
     self.blockElements = blockElements
     self.blockBytes = blockBytes
+    self.tailBytes = tailBytes
   }
 
   /// Bytes of a tensor of `sizes`; nil when the rows do not divide into blocks or the product
   /// overflows.
   func byteCount(_ sizes: (Int, Int, Int, Int)) -> Int? {
-    guard sizes.0 % blockElements == 0 else { return nil }
-    var product = sizes.0 / blockElements
-    for factor in [sizes.1, sizes.2, sizes.3, blockBytes] {
-      let (next, overflow) = product.multipliedReportingOverflow(by: factor)
+    guard tailBytes > 0 || sizes.0 % blockElements == 0 else { return nil }
+    var elements = sizes.0
+    for factor in [sizes.1, sizes.2, sizes.3] {
+      let (next, overflow) = elements.multipliedReportingOverflow(by: factor)
       if overflow { return nil }
-      product = next
+      elements = next
     }
-    return product
+    guard elements % blockElements == 0 else { return nil }
+    let (blocks, overflow) = (elements / blockElements).multipliedReportingOverflow(by: blockBytes)
+    let (bytes, tailOverflow) = blocks.addingReportingOverflow(tailBytes)
+    return overflow || tailOverflow ? nil : bytes
   }
 }

@@ -3,7 +3,7 @@ extension GGMLBlocks {
   ///
   /// Q4_0 divides by the signed extreme over −8, so that the largest magnitude is exact; Q4_1 spans
   /// minimum to maximum by 15 steps; Q8_0 divides by the largest magnitude over 127 and rounds ties
-  /// away from zero. F16 and BF16 round to nearest even (F16 overflows to infinity), and pass
+  /// away from zero; TQ1_0 and TQ2_0 divide by the largest magnitude and round likewise. F16 and BF16 round to nearest even (F16 overflows to infinity), and pass
   /// infinities and NaN on; F32 copies.
   ///
   /// - Parameter values: whole blocks, row after row.
@@ -15,11 +15,15 @@ extension GGMLBlocks {
     _ type: GGMLType, _ values: UnsafeBufferPointer<Float>
   ) throws(QuantError) -> [UInt8] {
     switch type {
-    case .f32, .f16, .bf16, .q4_0, .q4_1, .q8_0: break
+    case .f32, .f16, .bf16, .q4_0, .q4_1, .q8_0, .tq1_0, .tq2_0: break
+    case .i2_s:
+      throw QuantError(
+        .unsupported, type.name, "has one scale for the whole tensor, not one a block",
+        remedy: "quantize a TernaryMatrix and pack it as .i2s(.x86)")
     case .q5_0, .q5_1, .q4_k, .q5_k, .q6_k:
       throw QuantError(
         .unsupported, type.name, "this package reads the type and does not write it",
-        remedy: "write Q4_0, Q4_1, Q8_0, F16, BF16 or F32")
+        remedy: "write Q4_0, Q4_1, Q8_0, TQ1_0, TQ2_0, F16, BF16 or F32")
     }
     guard let byteCount = type.rowBytes(columns: values.count) else {
       throw QuantError(
@@ -34,8 +38,8 @@ extension GGMLBlocks {
     case .f16: for value in values { append(HalfPrecision.half(value), to: &bytes) }
     case .bf16: for value in values { append(HalfPrecision.brain(value), to: &bytes) }
     default:
-      for start in stride(from: 0, to: values.count, by: 32) {
-        let block = UnsafeBufferPointer(rebasing: values[start..<start + 32])
+      for start in stride(from: 0, to: values.count, by: type.blockElements) {
+        let block = UnsafeBufferPointer(rebasing: values[start..<start + type.blockElements])
         if let bad = block.firstIndex(where: { !$0.isFinite }) {
           throw QuantError(
             .invalidData, "\(type.name) quantization", "\(block[bad]) at element \(start + bad)",
@@ -45,6 +49,8 @@ extension GGMLBlocks {
           switch type {
           case .q4_0: appendCentered(block, to: &bytes)
           case .q4_1: appendShifted(block, to: &bytes)
+          case .tq1_0: appendTernary(block, .one, to: &bytes)
+          case .tq2_0: appendTernary(block, .two, to: &bytes)
           default: appendBytes(block, to: &bytes)
           }
         guard fits else {
@@ -147,5 +153,26 @@ extension GGMLBlocks {
       bytes.append(UInt8(bitPattern: Int8(scaled < 0 ? -rounded : rounded)))
     }
     return fits
+  }
+
+  /// TQ1_0 and TQ2_0. A subnormal scale has no inverse; it is 0 in binary16, and so are all codes.
+  private static func appendTernary(
+    _ block: UnsafeBufferPointer<Float>, _ kind: TQBlock, to bytes: inout [UInt8]
+  ) -> Bool {
+    let d = block.reduce(Float(0)) { max($0, $1.magnitude) }
+    var inverse = inverse(d)
+    if !inverse.isFinite { inverse = 0 }
+    let first = bytes.count
+    bytes.append(contentsOf: repeatElement(0, count: kind.codeBytes))
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: TQBlock.elements) { codes in
+      for i in 0..<TQBlock.elements {
+        let scaled = block[i] * inverse
+        codes[i] = scaled >= 0.5 ? 2 : scaled <= -0.5 ? 0 : 1
+      }
+      bytes.withUnsafeMutableBytes {
+        kind.pack(UnsafeBufferPointer(codes), into: $0.part(first, kind.codeBytes))
+      }
+    }
+    return append(factor: d, to: &bytes)
   }
 }

@@ -15,12 +15,17 @@
 ///     Q4_K  d, dmin, 8 × (6-bit scale, 6-bit min), 128 nibbles   (d · scale) · q − dmin · min
 ///     Q5_K  the same with 256 fifth bits before the nibbles
 ///     Q6_K  128 nibbles, 64 bytes of upper bit pairs, 16 signed scales, d   (d · scale) · (q − 32)
+///     TQ1_0, TQ2_0  see `TQBlock`                    d · (q − 1)
+///     I2_S  32 bytes of 128 2-bit codes; the scale s stands behind the tensor's blocks   s · (q − 1)
+///
+/// Codes that no quantizer writes decode as ggml's code does: 3 in TQ2_0 and I2_S is +2.
 public enum GGMLBlocks {
-  /// Dequantizes whole blocks.
+  /// Dequantizes whole blocks; of I2_S whole tensors, or some blocks with the tensor's tail behind
+  /// them.
   ///
   /// - Parameters:
   ///   - type: the tensor's type.
-  ///   - bytes: the blocks, at any alignment.
+  ///   - bytes: the blocks, at any alignment, and the type's tail.
   ///   - output: receives one float for each element; its count says how many.
   /// - Throws: ``QuantError`` when the output is no whole number of blocks or `bytes` is not
   ///   exactly theirs.
@@ -33,6 +38,8 @@ public enum GGMLBlocks {
     guard let source = bytes.baseAddress, let target = output.baseAddress, !output.isEmpty else {
       return
     }
+    // The scale of a type that has one for all blocks.
+    let tensorScale = type == .i2_s ? tailScale(source + bytes.count - type.tailBytes) : 0
     for index in 0..<output.count / type.blockElements {
       let block = source + index * type.blockBytes
       let values = target + index * type.blockElements
@@ -54,6 +61,12 @@ public enum GGMLBlocks {
       case .q4_k: superblock(block, high: nil, low: 16, into: values)
       case .q5_k: superblock(block, high: 16, low: 48, into: values)
       case .q6_k: sixBits(block, into: values)
+      case .tq1_0: ternary(block, .one, into: values)
+      case .tq2_0: ternary(block, .two, into: values)
+      case .i2_s:
+        for i in 0..<128 {
+          values[i] = tensorScale * Float((byte(block, i % 32) >> (6 - i / 32 * 2) & 3) - 1)
+        }
       }
     }
   }
@@ -62,8 +75,8 @@ public enum GGMLBlocks {
   ///
   /// - Throws: ``QuantError`` when `bytes` is no whole number of blocks.
   public static func dequantize(_ type: GGMLType, _ bytes: [UInt8]) throws(QuantError) -> [Float] {
-    let (elements, overflow) = (bytes.count / type.blockBytes).multipliedReportingOverflow(
-      by: type.blockElements)
+    let blocks = max(0, bytes.count - type.tailBytes) / type.blockBytes
+    let (elements, overflow) = blocks.multipliedReportingOverflow(by: type.blockElements)
     guard !overflow else {
       throw QuantError(
         .invalidArgument, type.name, "too many blocks", remedy: "dequantize fewer at a time")
@@ -84,7 +97,7 @@ public enum GGMLBlocks {
   }
 
   static func requireBlocks(_ type: GGMLType, bytes: Int, elements: Int) throws(QuantError) {
-    guard let wanted = type.rowBytes(columns: elements) else {
+    guard let wanted = type.tensorBytes(elements: elements) else {
       throw QuantError(
         .invalidArgument, "\(type.name) blocks",
         "\(elements) elements are no whole number of blocks of \(type.blockElements)",
@@ -177,6 +190,23 @@ public enum GGMLBlocks {
       let upper = byte(block, 128 + part * 32 + l) >> (quarter * 2) & 3
       let scale = d * Float(block.load(fromByteOffset: 192 + i / 16, as: Int8.self))
       values[i] = scale * Float((nibble | upper << 4) - 32)
+    }
+  }
+
+  /// The scale in an I2_S tail.
+  private static func tailScale(_ tail: UnsafeRawPointer) -> Float {
+    Float(bitPattern: UInt32(littleEndian: tail.loadUnaligned(as: UInt32.self)))
+  }
+
+  /// TQ1_0 and TQ2_0.
+  private static func ternary(
+    _ bytes: UnsafeRawPointer, _ kind: TQBlock, into values: UnsafeMutablePointer<Float>
+  ) {
+    let block = UnsafeRawBufferPointer(start: bytes, count: kind.bytes)
+    let scale = half(bytes, kind.codeBytes)
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: TQBlock.elements) { codes in
+      kind.unpack(block, into: codes)
+      for i in 0..<TQBlock.elements { values[i] = scale * Float(Int(codes[i]) - 1) }
     }
   }
 }

@@ -22,6 +22,8 @@ struct BlockPacker: Sendable {
     case .f16, .bf16, .f32: packDense(row, lane, panel)
     case .q4_k, .q5_k: packQ4K(row, lane, panel)
     case .q6_k: packQ6K(row, lane, panel)
+    case .tq1_0: packTernary(.one, row, lane, panel)
+    case .tq2_0: packTernary(.two, row, lane, panel)
     default: packSmall(row, lane, panel)
     }
   }
@@ -191,6 +193,28 @@ struct BlockPacker: Sendable {
           put(nibble: nibble, lane, j, codes)
           let (step, place) = byteIndex(lane, j).quotientAndRemainder(dividingBy: 64)
           codes[256 + 64 * (step / 4) + place] |= pair << UInt8(2 * (step % 4))
+        }
+      }
+    }
+    return finite
+  }
+
+  /// TQ1_0 and TQ2_0 as Q4_0: eight groups of 32 with the block's scale.
+  private func packTernary(
+    _ kind: TQBlock, _ row: UnsafeRawPointer, _ lane: Int, _ panel: UnsafeMutableRawPointer
+  ) -> Bool {
+    let head = qk_head_bytes(format)
+    let stride = qk_block_bytes(format, 1)
+    var finite = true
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: TQBlock.elements) { ternary in
+      for block in 0..<columns / TQBlock.elements {
+        let source = row + block * kind.bytes
+        kind.unpack(UnsafeRawBufferPointer(start: source, count: kind.bytes), into: ternary)
+        for group in 0..<8 {
+          let out = panel + (block * 8 + group) * stride
+          let codes = (out + head).assumingMemoryBound(to: UInt8.self)
+          finite = move(source + kind.codeBytes, out + 2 * lane) && finite
+          for j in 0..<32 { put(nibble: ternary[32 * group + j] + 7, lane, j, codes) }
         }
       }
     }

@@ -77,6 +77,12 @@ extension PackedWeights {
       case .f16: (QK_F16, 32)
       case .bf16: (QK_BF16, 32)
       case .f32: (QK_F32, 32)
+      // A ternary code q of scale d is the int4 code q + 7, which counts from 8.
+      case .tq1_0, .tq2_0: (QK_INT4_H, 32)
+      case .i2_s:
+        throw QuantError(
+          .unsupported, subject, "I2_S has a scale for the tensor, and panels have them by groups",
+          remedy: "read it as a TernaryMatrix")
       }
     try self.init(
       rows: rows, columns: columns, typeName: type.name, format: format,

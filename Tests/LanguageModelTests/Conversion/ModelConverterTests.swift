@@ -100,6 +100,48 @@ struct GGUFConversionTests {
     _ = try LanguageModel(path: bench.folder.file("out.gguf"))
   }
 
+  @Test("Ternary types keep the embedding, and ternary weights exactly")
+  func ternary() throws {
+    let bench = try Workbench(type: .f32) {
+      $0.embeddingLength = 256
+      $0.feedForwardLength = 512
+      $0.embeddingType = .f16
+    }
+    let before = try bench.gguf("source.gguf")
+    let name = "blk.0.ffn_down.weight"
+    for type in ConversionTarget.ternaryTypes {
+      let summary = try bench.convert(bench.source, to: .gguf(type), "\(type.name).gguf")
+      // The heads' outputs are 128, half a block of TQ1_0 and TQ2_0.
+      #expect(summary.fallbacks == (type == .i2_s ? [] : ["blk.0.attn_output.weight"]))
+      let after = try bench.gguf("\(type.name).gguf")
+      #expect(after.tensor(named: "token_embd.weight")?.type == .f16)
+      #expect(after.tensor(named: name)?.type == type)
+      let old = try bench.floats(before, name)
+      let new = try bench.floats(after, name)
+      if type == .i2_s {
+        #expect(new == (try TernaryMatrix(quantizing: old, rows: 256, columns: 512)).dequantized())
+        let error = #expect(throws: QuantError.self) {
+          try LanguageModel(path: bench.folder.file("\(type.name).gguf"))
+        }
+        #expect(error?.code == .unsupported)
+      } else {
+        #expect(
+          new == (try GGMLBlocks.dequantize(type, try GGMLBlocks.quantize(type, old))))
+        _ = try LanguageModel(path: bench.folder.file("\(type.name).gguf"))
+      }
+    }
+    // Out of I2_S the same weights come back, and into it again the same bytes.
+    let i2s = bench.folder.file("I2_S.gguf")
+    try bench.convert(i2s, to: .gguf(.f32), "floats.gguf")
+    #expect(
+      try bench.floats(bench.gguf("floats.gguf"), name)
+        == bench.floats(bench.gguf("I2_S.gguf"), name))
+    try bench.convert(bench.folder.file("floats.gguf"), to: .gguf(.i2_s), "again.gguf")
+    let (first, again) = (try bench.gguf("I2_S.gguf"), try bench.gguf("again.gguf"))
+    let (a, b) = (try #require(first.tensor(named: name)), try #require(again.tensor(named: name)))
+    #expect(Array(first.bytes(of: a)) == Array(again.bytes(of: b)))
+  }
+
   @Test("The embedding's type is its own, and unchanged tensors keep their bits")
   func embedding() throws {
     let bench = try Workbench(type: .q4_1)

@@ -34,7 +34,7 @@ enum SyntheticFiles {
     for (index, type) in GGMLType.allCases.enumerated() {
       var dimensions = [[3], [1, 2], [2, 1, 2], [1, 2, 1, 2]][index % 4]
       dimensions[0] = dimensions[0] * type.blockElements
-      let count = dimensions.reduce(1, *) / type.blockElements * type.blockBytes
+      let count = dimensions.reduce(1, *) / type.blockElements * type.blockBytes + type.tailBytes
       let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ index) }
       tensors.append(("blk.\(index).\(type.name)", type, dimensions, bytes))
     }

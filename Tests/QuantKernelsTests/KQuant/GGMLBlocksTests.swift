@@ -22,7 +22,8 @@ import Testing
 
   @Test func everyTypeHasAGoldenBlock() {
     let covered = Set(GGMLGolden.dequantized.map(\.type))
-    #expect(covered.union([.f32]) == Set(GGMLType.allCases))
+    // The ternary types' stand in TernaryGolden.
+    #expect(covered.union([.f32, .tq1_0, .tq2_0, .i2_s]) == Set(GGMLType.allCases))
   }
 
   @Test(arguments: GGMLGolden.quantized)
@@ -70,8 +71,8 @@ import Testing
     #expect(copy.map(\.bitPattern) == values.map(\.bitPattern))
     #expect(try GGMLBlocks.dequantize(.f16, GGMLBlocks.quantize(.f16, [70000])) == [.infinity])
     // Subnormal spread: 1/d overflows, the block becomes zero, nothing traps.
-    let tiny = [Float](repeating: 0, count: 31) + [0x1p-132]
-    for type in [GGMLType.q4_0, .q4_1, .q8_0] {
+    let tiny = [Float](repeating: 0, count: 255) + [0x1p-132]
+    for type in [GGMLType.q4_0, .q4_1, .q8_0, .tq1_0, .tq2_0] {
       let back = try GGMLBlocks.dequantize(type, GGMLBlocks.quantize(type, tiny))
       #expect(back.allSatisfy { $0 == 0 })
     }
@@ -84,13 +85,13 @@ import Testing
     #expect(throws: QuantError.self) {
       try GGMLBlocks.quantize(.q4_0, [Float](repeating: 0, count: 31))
     }
-    for type in [GGMLType.q5_0, .q5_1, .q4_k, .q5_k, .q6_k] {
+    for type in [GGMLType.q5_0, .q5_1, .q4_k, .q5_k, .q6_k, .i2_s] {
       let error = #expect(throws: QuantError.self) { try GGMLBlocks.quantize(type, []) }
       #expect(error?.code == .unsupported)
     }
-    for type in [GGMLType.q4_0, .q4_1, .q8_0] {
+    for type in [GGMLType.q4_0, .q4_1, .q8_0, .tq1_0, .tq2_0] {
       for bad in [Float.nan, .infinity, -.infinity, 1e30] {
-        var values = [Float](repeating: 1, count: 64)
+        var values = [Float](repeating: 1, count: 256)
         values[40] = bad
         let error = #expect(throws: QuantError.self) { try GGMLBlocks.quantize(type, values) }
         #expect(error?.code == .invalidData)
