@@ -75,9 +75,9 @@ struct BenchMatmul: ParsableCommand {
   func run() throws {
     let level = try instructionSet.map(chosenInstructionSet) ?? .best
     let shapes = try wantedShapes()
-    if exact, let ternary = shapes.first(where: \.isTernary) {
+    if exact, shapes.contains(where: \.isTernary) {
       throw QuantError(
-        .invalidArgument, "--exact", "\(ternary.format) weights have no float arithmetic",
+        .invalidArgument, "--exact", "ternary weights have no float arithmetic",
         remedy: "leave it out")
     }
     for shape in shapes {
