@@ -1,7 +1,7 @@
 import DeviceModel
 
-/// The kernels of `papers/quick.md` as counters and launches worked out by hand from its §3.5, §3.6
-/// and from the compiled kernels (nvcc 13.0.88, `--ptxas-options=-v` and the main loop's SASS).
+/// AWQ's, QUICK's and a library's kernels as counters and launches worked out by hand from their
+/// texts and from the compiled kernels (nvcc 13.0.88, `--ptxas-options=-v` and the main loop's SASS).
 enum AnalyticKernel: String, CaseIterable {
   case float16, awq, quick
 
@@ -200,7 +200,7 @@ enum AnalyticKernel: String, CaseIterable {
   }
 }
 
-/// `papers/quick.md` §4.1, corrected rows, TFLOP/s: float16, AWQ, QUICK.
+/// The README's table and figure of SqueezeBits/QUICK, corrected rows, TFLOP/s: float16, AWQ, QUICK.
 enum PublishedCells {
   static let rows = [1, 4, 8, 16, 32, 64, 128, 256]
   static let devices: [(spec: DeviceSpec, cells: [[Double?]])] = [

@@ -16,7 +16,7 @@ extension DeviceSpec {
 }
 
 extension LatencyBound {
-  /// Layer 2 with one constant a device, fitted on M ≤ 32 of `papers/quick.md` §4.1 (times of AWQ
+  /// Layer 2 with one constant a device, fitted on M ≤ 32 of QUICK's published table (times of AWQ
   /// and QUICK, M × 8192 × 8192; least mean |log error| on a grid of 0.1, at least 1).
   public static let fitted = LatencyBound(latencyFactors: [
     "rtx4090": FittedConstant(3.1, fittedOn: fittedCells),
@@ -25,5 +25,5 @@ extension LatencyBound {
     "a100-80": FittedConstant(2.2, fittedOn: fittedCells),
   ])
 
-  static let fittedCells = "AWQ and QUICK times at M = 1, 4, 8, 16, 32 (papers/quick.md 4.1)"
+  static let fittedCells = "AWQ and QUICK times at M = 1, 4, 8, 16, 32 (SqueezeBits/QUICK README)"
 }

@@ -4,11 +4,17 @@ import Synchronization
 ///
 /// Blocks of a pass run in any order, so a byte that one of them writes must be no other's.
 final class GlobalChecks: Sendable {
-  private struct Owners {
+  /// A class, so that its arrays change in place behind the dictionary.
+  private final class Owners {
     /// Block that wrote the byte, plus 1.
     var writers: [Int32]
     /// Block that read it, plus 1; −1 for more than one.
     var readers: [Int32]
+
+    init(bytes: Int) {
+      writers = Array(repeating: 0, count: bytes)
+      readers = writers
+    }
   }
 
   private let buffers = Mutex<[ObjectIdentifier: Owners]>([:])
@@ -20,16 +26,10 @@ final class GlobalChecks: Sendable {
     isStore: Bool
   ) -> (lane: Int, address: Int, block: Int)? {
     let me = Int32(truncatingIfNeeded: block + 1)
-    let none = [Int32](repeating: 0, count: 0)
     return buffers.withLock { buffers in
       let key = ObjectIdentifier(buffer)
-      if buffers[key] == nil {
-        let zeros = [Int32](repeating: 0, count: buffer.byteCount)
-        buffers[key] = Owners(writers: zeros, readers: zeros)
-      }
-      // Taken out while it changes, so that its arrays are not copied.
-      var owners = buffers.updateValue(Owners(writers: none, readers: none), forKey: key)!
-      defer { buffers[key] = owners }
+      let owners = buffers[key] ?? Owners(bytes: buffer.byteCount)
+      buffers[key] = owners
       for lane in 0..<32 where mask[lane] {
         for byte in Int(addresses[lane])..<Int(addresses[lane]) + width {
           let writer = owners.writers[byte]

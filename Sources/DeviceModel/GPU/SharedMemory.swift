@@ -3,7 +3,8 @@
 final class SharedMemory {
   let byteCount: Int
   let bytes: UnsafeMutablePointer<UInt8>
-  private var shadow: [Shadow]?
+  /// One entry a byte under checks, else none.
+  private var shadow: [Shadow]
 
   private struct Shadow {
     /// Barrier interval of the last write and the warp that wrote; −1 for never.
@@ -27,7 +28,7 @@ final class SharedMemory {
     self.byteCount = byteCount
     unsafe bytes = .allocate(capacity: max(byteCount, 1))
     unsafe bytes.initialize(repeating: 0, count: max(byteCount, 1))
-    shadow = checks ? Array(repeating: Shadow(), count: byteCount) : nil
+    shadow = checks ? Array(repeating: Shadow(), count: byteCount) : []
   }
 
   deinit { unsafe bytes.deallocate() }
@@ -36,7 +37,7 @@ final class SharedMemory {
   /// undefined; zeros keep runs repeatable.
   func reset() {
     unsafe bytes.update(repeating: 0, count: byteCount)
-    if shadow != nil { shadow = Array(repeating: Shadow(), count: byteCount) }
+    for byte in shadow.indices { shadow[byte] = Shadow() }
   }
 
   /// Notes an access of `warp` in barrier interval `epoch`; the first fault, with its lane.
@@ -44,12 +45,12 @@ final class SharedMemory {
     _ addresses: Lanes<UInt32>, mask: LaneMask, width: Int, isStore: Bool, warp: Int, epoch: Int,
     isPending: Bool = false
   ) -> (fault: Fault, lane: Int, address: Int)? {
-    guard shadow != nil else { return nil }
+    guard !shadow.isEmpty else { return nil }
     let epoch = Int32(truncatingIfNeeded: epoch)
     let me = UInt8(truncatingIfNeeded: warp)
     for lane in 0..<32 where mask[lane] {
       for byte in Int(addresses[lane])..<Int(addresses[lane]) + width {
-        var entry = shadow![byte]
+        var entry = shadow[byte]
         if entry.isPending { return (.pending(warp: Int(entry.writer)), lane, byte) }
         if entry.writeEpoch == epoch, entry.writer != me {
           return (.race(warp: Int(entry.writer)), lane, byte)
@@ -66,7 +67,7 @@ final class SharedMemory {
           entry.readEpoch = epoch
           entry.readers |= 1 << UInt32(me & 31)
         }
-        shadow![byte] = entry
+        shadow[byte] = entry
       }
     }
     return nil
@@ -74,11 +75,11 @@ final class SharedMemory {
 
   /// The bytes of a copy that its warp waited for are written as of `epoch`.
   func settle(_ addresses: Lanes<UInt32>, mask: LaneMask, width: Int, epoch: Int) {
-    guard shadow != nil else { return }
+    guard !shadow.isEmpty else { return }
     for lane in 0..<32 where mask[lane] {
       for byte in Int(addresses[lane])..<Int(addresses[lane]) + width {
-        shadow![byte].isPending = false
-        shadow![byte].writeEpoch = Int32(truncatingIfNeeded: epoch)
+        shadow[byte].isPending = false
+        shadow[byte].writeEpoch = Int32(truncatingIfNeeded: epoch)
       }
     }
   }

@@ -1,6 +1,4 @@
 /// A GPU as the timing layers see it; every number carries its source.
-///
-/// "Digest" in a source means `papers/device-model.md`, whose sections name the original.
 public struct DeviceSpec: Sendable, Hashable {
   /// The name by which it is asked for: `a100-80`.
   public var identifier: String

@@ -3,8 +3,8 @@ import QuantKernels
 import TestSupport
 import Testing
 
-/// Counters of the simulated int4 products, one warp and one step of 32 inputs: the tables of
-/// `papers/quick.md` §3.6 and `papers/device-model.md` §6.4.
+/// Counters of the simulated int4 products, one warp and one step of 32 inputs: what the
+/// texts of AutoAWQ_kernels' and SqueezeBits/QUICK's kernels add up to.
 @Suite struct GemmCountersTests {
   /// One warp and one step of a kernel that ran alone on 64 steps without a ragged tile.
   struct WarpStep {

@@ -8,7 +8,7 @@ import DeviceModel
 /// written; their part of the tile is stored as zeros.
 ///
 /// Source: casper-hansen/AutoAWQ_kernels `awq_ext/quantization/gemm_cuda_gen.cu`, kernel
-/// m16n128k32; digest `papers/quick.md` §1.
+/// m16n128k32.
 public struct AWQGemm: WarpKernel {
   /// A warp's sums, one an n-tile of 8 columns.
   public struct Registers: Sendable {

@@ -12,7 +12,7 @@ import DeviceModel
 /// One thing differs. The published kernels leave the tile's rows past M undefined and never use
 /// what comes of them; here they are zeroed once, before the first step, so that a run repeats.
 ///
-/// Source: SqueezeBits/QUICK `csrc/gemm_cuda_quick.cu`; digest `papers/quick.md` §3.
+/// Source: SqueezeBits/QUICK `csrc/gemm_cuda_quick.cu`.
 public struct QuickGemm: WarpKernel {
   /// The published kernels.
   public enum Tile: Sendable, Hashable, CaseIterable {
