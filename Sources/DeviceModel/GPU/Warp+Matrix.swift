@@ -80,35 +80,41 @@ extension Warp {
     }
   }
 
-  /// Two `mma.m16n8k16` that share A: B of the first goes into `sums[index]`, of the second into
+  /// Two `mma.m16n8k16` that share A: registers 0 and 1 of `b` go into `sums[index]`, 2 and 3 into
   /// `sums[index + 1]`.
   ///
   /// - Throws: ``DeviceError`` when `sums` has no such elements.
+  @inlinable
   public mutating func multiply(
-    _ a: Registers4, _ first: Registers2, _ second: Registers2,
-    addingTo sums: inout [FloatAccumulator], at index: Int
+    _ a: Registers4, _ b: Registers4, addingTo sums: inout [FloatAccumulator], at index: Int
   ) throws(DeviceError) {
-    guard index >= 0, index < sums.count - 1 else {
-      throw DeviceError(
-        .invalidArgument, "\(kernelName), block \(block) warp \(self.index)",
-        "sums \(index) and \(index + 1) of \(sums.count)", remedy: "make room for both",
-        limit: sums.count)
-    }
-    unsafe tally.matrix[MatrixShape.m16n8k16.tallyIndex] += 2
+    guard index >= 0, index < sums.count - 1 else { throw noSums(index, sums.count) }
     unsafe withUnsafeBytes(of: a) { a in
-      unsafe withUnsafeBytes(of: first) { first in
-        unsafe withUnsafeBytes(of: second) { second in
-          unsafe sums.withUnsafeMutableBytes { c in
-            unsafe cdm_mma_m16n8k16_pair(
-              a.baseAddress?.assumingMemoryBound(to: UInt32.self),
-              first.baseAddress?.assumingMemoryBound(to: UInt32.self),
-              second.baseAddress?.assumingMemoryBound(to: UInt32.self),
-              c.baseAddress?.advanced(by: index * MemoryLayout<FloatAccumulator>.stride)
-                .assumingMemoryBound(to: Float.self))
-          }
+      unsafe withUnsafeBytes(of: b) { b in
+        unsafe sums.withUnsafeMutableBytes { c in
+          unsafe multiplyPair(a.baseAddress, b.baseAddress, c.baseAddress, index)
         }
       }
     }
+  }
+
+  @usableFromInline
+  mutating func multiplyPair(
+    _ a: UnsafeRawPointer?, _ b: UnsafeRawPointer?, _ sums: UnsafeMutableRawPointer?, _ index: Int
+  ) {
+    unsafe tally.matrix[MatrixShape.m16n8k16.tallyIndex] += 2
+    let first = unsafe b?.assumingMemoryBound(to: UInt32.self)
+    unsafe cdm_mma_m16n8k16_pair(
+      a?.assumingMemoryBound(to: UInt32.self), first, first?.advanced(by: 64),
+      sums?.advanced(by: index * MemoryLayout<FloatAccumulator>.stride)
+        .assumingMemoryBound(to: Float.self))
+  }
+
+  @usableFromInline
+  func noSums(_ index: Int, _ count: Int) -> DeviceError {
+    DeviceError(
+      .invalidArgument, "\(kernelName), block \(block) warp \(self.index)",
+      "sums \(index) and \(index + 1) of \(count)", remedy: "make room for both", limit: count)
   }
 
   /// `mma.m16n8k32`: adds A·B of bytes to int32 sums, exactly, wrapping.

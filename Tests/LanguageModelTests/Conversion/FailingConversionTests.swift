@@ -3,6 +3,12 @@ import QuantKernels
 import TestSupport
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 @Suite("Conversions that fail")
 struct FailingConversionTests {
   private func expect(

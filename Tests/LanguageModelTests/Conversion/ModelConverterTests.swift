@@ -3,12 +3,6 @@ import QuantKernels
 import TestSupport
 import Testing
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// A tiny model on disk and what is made of it.
 struct Workbench {
   let folder = TemporaryFolder()

@@ -70,15 +70,14 @@ extension HalfGemm {
     let right = place.isLastColumn ? addresses.right.last : addresses.right.full
     for (index, rows) in right.matrices[warp.index][k16].enumerated() {
       let four = try warp.loadMatrix(.x4, at: rows.moved(by: base), site: Site.rightMatrix.rawValue)
-      registers.right[2 * index] = Registers2(four.r0, four.r1)
-      registers.right[2 * index + 1] = Registers2(four.r2, four.r3)
+      registers.right[index] = four
     }
     let columns = tile.warpColumnBlocks
     for row in 0..<tile.warpRowBlocks {
       for column in stride(from: 0, to: columns, by: 2) {
         try warp.multiply(
-          registers.left[row], registers.right[column], registers.right[column + 1],
-          addingTo: &registers.sums, at: row * columns + column)
+          registers.left[row], registers.right[column / 2], addingTo: &registers.sums,
+          at: row * columns + column)
       }
     }
   }

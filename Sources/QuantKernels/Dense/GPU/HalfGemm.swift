@@ -63,7 +63,8 @@ public struct HalfGemm: WarpKernel {
   /// What a warp keeps.
   public struct Registers: Sendable {
     var left: [Registers4]
-    var right: [Registers2]
+    /// Two 8-column blocks an entry.
+    var right: [Registers4]
     /// `[16-row block · 8-column blocks + 8-column block]`.
     var sums: [FloatAccumulator]
   }
@@ -196,7 +197,7 @@ public struct HalfGemm: WarpKernel {
   public func makeRegisters() -> Registers {
     Registers(
       left: Array(repeating: Registers4(), count: tile.warpRowBlocks),
-      right: Array(repeating: Registers2(), count: tile.warpColumnBlocks),
+      right: Array(repeating: Registers4(), count: tile.warpColumnBlocks / 2),
       sums: Array(
         repeating: FloatAccumulator(), count: tile.warpRowBlocks * tile.warpColumnBlocks))
   }

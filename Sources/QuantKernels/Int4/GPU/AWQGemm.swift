@@ -156,20 +156,17 @@ public struct AWQGemm: WarpKernel {
       at: zeroOffsets[0, zeroOffsets.base(tile: place.outputTile, step: group)],
       site: Site.loadZeros.rawValue)
     let zeros = RegisterDequantization.normalized(zeroWords)
-    let loaded: Registers4 = try warp.loadGlobal(
+    let scales: Registers4 = try warp.loadGlobal(
       from: weights.scaleBuffer,
       at: scaleOffsets[0, scaleOffsets.base(tile: place.outputTile, step: group)],
       site: Site.loadScales.rawValue)
-    let scales = RegisterDequantization.reordered(loaded)
     let base = codeOffsets[number].base(tile: place.outputTile, step: step)
     for access in 0..<8 {
       let words: Lanes<UInt32> = try warp.loadGlobal(
         from: weights.codeBuffer, at: codeOffsets[number][access, base],
         site: Site.loadB.rawValue)
       let values = RegisterDequantization.awqWeights(words, zeros: zeros, scales: scales)
-      try warp.storeShared(
-        RegisterDequantization.reordered(values), at: weightStores[number][access],
-        site: Site.storeB.rawValue)
+      try warp.storeShared(values, at: weightStores[number][access], site: Site.storeB.rawValue)
     }
     RegisterDequantization.count(&warp, words: 8, zeroWords: 1, normalizes: true)
   }
@@ -184,9 +181,7 @@ public struct AWQGemm: WarpKernel {
         let b = try warp.loadMatrix(
           .x4, transposed: true, at: weightLoads[number][half][pair],
           site: Site.matrixB.rawValue)
-        try warp.multiply(
-          a, Registers2(b.r0, b.r1), Registers2(b.r2, b.r3), addingTo: &registers.sums,
-          at: 2 * pair)
+        try warp.multiply(a, b, addingTo: &registers.sums, at: 2 * pair)
       }
     }
   }

@@ -15,6 +15,8 @@ public struct ImprovedQuickGemm: WarpKernel {
   /// What a warp keeps: sums, and the operands of the steps that are under way.
   public struct Registers: Sendable {
     var sums: [FloatAccumulator]
+    /// The A operand, a fragment for every 16 rows.
+    var left: [Registers4]
     /// Codes, `[stage][k16]`.
     var words: [Registers4]
     /// Scales of eight n-tiles, one record a stage.
@@ -130,6 +132,7 @@ public struct ImprovedQuickGemm: WarpKernel {
   public func makeRegisters() -> Registers {
     Registers(
       sums: Array(repeating: FloatAccumulator(), count: tileRows / 2),
+      left: Array(repeating: Registers4(), count: tileRows / 16),
       words: Array(repeating: Registers4(), count: 2 * stages),
       scales: Array(repeating: Registers4(), count: stages),
       zeros: Array(repeating: Lanes<UInt32>(), count: stages))
@@ -236,45 +239,35 @@ public struct ImprovedQuickGemm: WarpKernel {
     let stage = round % stages
     if changesGroup(round, place) {
       // A word's pairs are tiles (0, 4), (1, 5), …; a record of scales (0, 1), (2, 3), ….
-      let zeros = RegisterDequantization.reordered(
-        RegisterDequantization.biased(registers.zeros[stage]))
+      let zeros = RegisterDequantization.biased(registers.zeros[stage])
       let scales = registers.scales[stage]
-      registers.tiles = TileScales(
-        zeros: TileScales.pairs(
+      registers.tiles.set(
+        zeros: (
           Registers4(
             Self.low(zeros.r0), Self.low(zeros.r1), Self.low(zeros.r2), Self.low(zeros.r3)),
           Registers4(
-            Self.high(zeros.r0), Self.high(zeros.r1), Self.high(zeros.r2), Self.high(zeros.r3))),
-        scales: TileScales.pairs(
+            Self.high(zeros.r0), Self.high(zeros.r1), Self.high(zeros.r2), Self.high(zeros.r3))
+        ),
+        scales: (
           Registers4(
             Self.low(scales.r0), Self.high(scales.r0), Self.low(scales.r1), Self.high(scales.r1)),
           Registers4(
-            Self.low(scales.r2), Self.high(scales.r2), Self.low(scales.r3), Self.high(scales.r3))))
+            Self.low(scales.r2), Self.high(scales.r2), Self.low(scales.r3), Self.high(scales.r3))
+        ))
       RegisterDequantization.count(&warp, words: 0, zeroWords: 1, normalizes: false)
       warp.count(.integer, 16)
     }
     let base = buffer(round)
     let rowBlocks = tileRows / 16
     for half in 0..<2 {
-      var a = (Registers4(), Registers4(), Registers4(), Registers4())
-      a.0 = try load(&warp, 0, half, base)
-      if rowBlocks > 1 { a.1 = try load(&warp, 1, half, base) }
-      if rowBlocks > 2 {
-        a.2 = try load(&warp, 2, half, base)
-        a.3 = try load(&warp, 3, half, base)
+      for rowBlock in 0..<rowBlocks {
+        registers.left[rowBlock] = try load(&warp, rowBlock, half, base)
       }
       for pair in 0..<4 {
         let b = registers.tiles.weights(registers.words[2 * stage + half][pair], pair: pair)
-        let low = Registers2(b.r0, b.r2)
-        let high = Registers2(b.r1, b.r3)
-        let sum = 2 * pair
-        try warp.multiply(a.0, low, high, addingTo: &registers.sums, at: sum)
-        if rowBlocks > 1 {
-          try warp.multiply(a.1, low, high, addingTo: &registers.sums, at: sum + 8)
-        }
-        if rowBlocks > 2 {
-          try warp.multiply(a.2, low, high, addingTo: &registers.sums, at: sum + 16)
-          try warp.multiply(a.3, low, high, addingTo: &registers.sums, at: sum + 24)
+        for rowBlock in 0..<rowBlocks {
+          try warp.multiply(
+            registers.left[rowBlock], b, addingTo: &registers.sums, at: 8 * rowBlock + 2 * pair)
         }
       }
     }

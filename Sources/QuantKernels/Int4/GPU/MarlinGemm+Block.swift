@@ -156,8 +156,7 @@ extension MarlinGemm {
       for block in 0..<blocks {
         let sum = 8 * block + 2 * pair
         try warp.multiply(
-          registers.inputs[half * blocks + block], b.even, b.odd, addingTo: &registers.sums,
-          at: sum)
+          registers.inputs[half * blocks + block], b, addingTo: &registers.sums, at: sum)
       }
     }
     // A word: two lop3 a fragment and the shift; subtract and fused multiply-add a fragment; two
@@ -166,39 +165,26 @@ extension MarlinGemm {
     warp.count(.half2, 4 * (4 + (isGrouped ? 4 : 0)))
   }
 
-  /// A word as B of two n-tiles: pairs of halves q − 8, exactly (1024 + q − 1032, and
-  /// (1024 + 16q)/16 − 72), times the scales, whose low and high halves are the two tiles'.
-  private static func dequantize(
-    _ word: Lanes<UInt32>, scales: Lanes<UInt32>?
-  ) -> (even: Registers2, odd: Registers2) {
-    // 0x6400 is the binary16 1024. Nibbles 0 and 4, 2 and 6 from bits 0 and 8; then 1 and 5, 3 and 7.
-    var low = Registers2(
-      word.mapWords { $0 & 0x000F_000F | 0x6400_6400 },
-      word.mapWords { $0 &>> 8 & 0x000F_000F | 0x6400_6400 })
-    var high = Registers2(
-      word.mapWords { $0 & 0x00F0_00F0 | 0x6400_6400 },
-      word.mapWords { $0 &>> 8 & 0x00F0_00F0 | 0x6400_6400 })
-    Half2.subtract(bias, from: &low)
-    Half2.fma(&high, sixteenth, lessBias)
-    var all = Registers4(low.r0, high.r0, low.r1, high.r1)
-    if let scales {
-      let even = scales.mapWords { $0 & 0xFFFF | $0 &<< 16 }
-      let odd = scales.mapWords { $0 &>> 16 | $0 & 0xFFFF_0000 }
-      Half2.multiply(&all, by: Registers4(even, even, odd, odd))
+  /// A word as B of two n-tiles: pairs of halves q − 8, exactly, times the scales, whose low and high
+  /// halves are the two tiles'. The kernel maps high nibbles by fma, (1024 + 16q)/16 − 72; the bits
+  /// are those of 1024 + q − 1032.
+  private static func dequantize(_ word: Lanes<UInt32>, scales: Lanes<UInt32>?) -> Registers4 {
+    var b = RegisterDequantization.biased(word)
+    guard let scales else {
+      Half2.subtract(bias, from: &b)
+      return b
     }
-    return (Registers2(all.r0, all.r1), Registers2(all.r2, all.r3))
-  }
-
-  private static func pair(_ bits: UInt32) -> Registers2 {
-    Registers2(Lanes(repeating: bits), Lanes(repeating: bits))
+    let even = scales.mapWords { $0 & 0xFFFF | $0 &<< 16 }
+    let odd = scales.mapWords { $0 &>> 16 | $0 & 0xFFFF_0000 }
+    Half2.subtract(bias, from: &b, thenMultiplyBy: Registers4(even, even, odd, odd))
+    return b
   }
 
   /// 1032 in every half.
-  private static let bias = pair(0x6408_6408)
-  /// 1/16.
-  private static let sixteenth = pair(0x2C00_2C00)
-  /// −72.
-  private static let lessBias = pair(0xD480_D480)
+  private static let bias: Registers4 = {
+    let pairs = Lanes<UInt32>(repeating: 0x6408_6408)
+    return Registers4(pairs, pairs, pairs, pairs)
+  }()
 
   // MARK: One group: scales of the result
 

@@ -48,6 +48,8 @@ public struct QuickGemm: WarpKernel {
   /// A warp's sums, eight n-tiles for every 16 rows.
   public struct Registers: Sendable {
     var sums: [FloatAccumulator]
+    /// Scales and zero points of the step.
+    var tiles = TileScales()
   }
 
   /// The activations, `[M × K]`.
@@ -230,11 +232,9 @@ public struct QuickGemm: WarpKernel {
     )
     // A word of zero points holds four n-tiles twice, so that each register is a pair of equals.
     let zeros = (
-      RegisterDequantization.reordered(RegisterDequantization.biased(zeroWords.r0)),
-      RegisterDequantization.reordered(RegisterDequantization.biased(zeroWords.r1))
+      RegisterDequantization.biased(zeroWords.r0), RegisterDequantization.biased(zeroWords.r1)
     )
-    let tiles = TileScales(
-      zeros: TileScales.pairs(zeros.0, zeros.1), scales: TileScales.pairs(scales.0, scales.1))
+    registers.tiles.set(zeros: zeros, scales: scales)
     RegisterDequantization.count(&warp, words: 0, zeroWords: 2, normalizes: false)
     let codeBase = codeOffsets[number].base(tile: place.outputTile, step: step)
     // The 32-row body, once or twice; with 16 rows half of it.
@@ -252,13 +252,11 @@ public struct QuickGemm: WarpKernel {
             .x4, at: activationLoads[body + 1][half], site: Site.matrixA.rawValue)
         }
         for pair in 0..<4 {
-          let b = tiles.weights(words[pair], pair: pair)
-          let low = Registers2(b.r0, b.r2)
-          let high = Registers2(b.r1, b.r3)
+          let b = registers.tiles.weights(words[pair], pair: pair)
           let sum = 8 * body + 2 * pair
-          try warp.multiply(a0, low, high, addingTo: &registers.sums, at: sum)
+          try warp.multiply(a0, b, addingTo: &registers.sums, at: sum)
           if bodyBlocks == 2 {
-            try warp.multiply(a1, low, high, addingTo: &registers.sums, at: sum + 8)
+            try warp.multiply(a1, b, addingTo: &registers.sums, at: sum + 8)
           }
         }
       }
