@@ -28,7 +28,8 @@ extension DeviceSpec {
     tensorInt8: Sourced(2540, .recalled("twice binary16")),
     tensorWarpgroup: Sourced(2048, .fromPeak),
     loadStoreCycles: Sourced(1, .published("NVIDIA forum 261150, post 15")),
-    sharedStoreExtraCycles: Sourced(0, .assumed("full-rate load-store unit; unmeasured")),
+    sharedStoreExtraCycles: Sourced(
+      0, .measured("Benchmarks/hardware/results: 4.00 cycles for a 16-byte store's 4 passes")),
     fillPassesPerSector: fillPasses,
     sharedLatency: Sourced(33, .measured("HPMLL/NVIDIA-Hopper-Benchmark, H800")),
     wideSharedLatency: Sourced(36, .assumed("33 and three more passes")),
