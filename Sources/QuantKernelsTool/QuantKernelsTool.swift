@@ -23,7 +23,7 @@ struct QuantKernelsTool: ParsableCommand {
     subcommands: [
       Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
       Simulate.self, Devices.self, Reproduce.self,
-      Synthesize.self,
+      Synthesize.self, ExactMatchCommand.self,
     ])
 
   static func main() {

@@ -62,7 +62,7 @@ static void check_panels(const qk_ternary_table *t, qk_ternary_format format, si
         }
       if (head) memcpy(w.bytes + p * stride + 4 * lane, &total, 4);
     }
-  int32_t sums[M_MOST] = {0}, scratch[16 * M_MOST];
+  int32_t sums[M_MOST] = {0}, scratch[16 * QK_TERNARY_SUMS * M_MOST];
   float x_scale[M_MOST], w_scale[N_MOST];
   memset(x.bytes, 0, chunks * chunk * rows);
   for (size_t m = 0; m < rows; m++) {

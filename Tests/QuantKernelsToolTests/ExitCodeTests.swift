@@ -108,7 +108,7 @@ final class ExitCodeTests: XCTestCase {
     try expect(69, ["convert", model, "--to", "q4_k", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--act-order", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--calibrate", "t", "-o", "x"])
-    try expect(69, ["bench", "matmul", "--format", "i2_s", "--m", "1", "--n", "64", "--k", "64"])
+    try expect(69, ["bench", "matmul", "--format", "iq1_bn", "--m", "1", "--n", "64", "--k", "65"])
   }
 
   func testStreamsThatFail() throws {

@@ -45,7 +45,8 @@ LAYER ti ti_fold(ti s, ta a, const int factor) {
 
 // smmla leaves in register r of a pair of rows row 0 and row 1 of outputs 2r and 2r + 1.
 LAYER void qk_tile__neonI8mm(const uint8_t *codes, size_t steps, const int8_t *x, int32_t *sums, int first,
-                             const int height) {
+                             const int height, const int wide) {
+  (void)wide; // one panel
   enum { chunk = QK_TERNARY_STEPS * QK_STEP_K };
   const int pairs = (height + 1) / 2;
   ta acc[2];

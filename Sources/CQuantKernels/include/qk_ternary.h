@@ -29,6 +29,8 @@ enum {
   // of 64 steps of plain codes: 2·2·-128·64 = -32768 and 2·2·127·64 = 32512. 60 is the largest count below that is a
   // multiple of the 4 steps of a QK_T2 and the 5 of a QK_T5 vector.
   QK_TERNARY_STEPS = 60,
+  // Panels that a kernel may sum at a time.
+  QK_TERNARY_SUMS = 2,
   QK_TERNARY_MAX_COLUMNS = (1 << 23) - 1,
 };
 
@@ -54,7 +56,7 @@ typedef struct qk_ternary_args {
   float *y;              // y[row · y_stride + output]
   size_t y_stride;       // floats
   size_t outputs;        // to store, ≤ 16 · panels
-  int32_t *sums;         // scratch, [rows][16]
+  int32_t *sums;         // scratch, [rows][QK_TERNARY_SUMS][16]
 } qk_ternary_args;
 typedef void (*qk_ternary_kernel)(const qk_ternary_args *args);
 

@@ -12,7 +12,10 @@
 #define QK_STEP_K 4
 // vpdpbusd sums in 32 bits: a chunk's largest sum, 60 steps · 4 k · 64·2·128, is under 2^22.
 #define QK_FOLD2 15
-#define QK_HEIGHTS(X) X(16) X(8) X(4) X(2) X(1)
+// 8 rows × 2 panels: 16 chains of sums, where two products a cycle of 5 cycles need 10, and 10 loads for 16 products,
+// where 17 loads for 16 of a tile of one panel kept both load ports of a Sapphire Rapids core busy.
+#define QK_TILE_PANELS 2
+#define QK_HEIGHTS(X) X(8) X(4) X(2) X(1)
 #define QK_TERNARY_QUANTIZE qk_ternary_quantize__avx2 // bound by memory, and the same bits
 #define LAYER static inline __attribute__((always_inline))
 

@@ -9,10 +9,12 @@ struct DecoderWeights: Sendable {
     let queryKeyValue: StackedLinear
     let queryNorm: FloatBuffer?
     let keyNorm: FloatBuffer?
+    let attentionSubNorm: FloatBuffer?
     let attentionOutput: StackedLinear
     let postAttentionNorm: FloatBuffer?
     let feedForwardNorm: FloatBuffer
     let gateUp: StackedLinear
+    let feedForwardSubNorm: FloatBuffer?
     let down: StackedLinear
     let postFeedForwardNorm: FloatBuffer?
 
@@ -22,10 +24,12 @@ struct DecoderWeights: Sendable {
       queryKeyValue = linears[linears.startIndex]
       queryNorm = plan.queryNorm.map { FloatBuffer($0) }
       keyNorm = plan.keyNorm.map { FloatBuffer($0) }
+      attentionSubNorm = plan.attentionSubNorm.map { FloatBuffer($0) }
       attentionOutput = linears[linears.startIndex + 1]
       postAttentionNorm = plan.postAttentionNorm.map { FloatBuffer($0) }
       feedForwardNorm = FloatBuffer(plan.feedForwardNorm)
       gateUp = linears[linears.startIndex + 2]
+      feedForwardSubNorm = plan.feedForwardSubNorm.map { FloatBuffer($0) }
       down = linears[linears.startIndex + 3]
       postFeedForwardNorm = plan.postFeedForwardNorm.map { FloatBuffer($0) }
     }
@@ -44,6 +48,9 @@ struct DecoderWeights: Sendable {
     let rowBytes: Int
   }
 
+  /// How ternary matrices are held, where the file has such.
+  let ternary: TernaryWeights?
+
   /// Bytes of weights that the decoding of one token reads, embedding row included.
   let byteCountPerToken: Int
 
@@ -55,15 +62,21 @@ struct DecoderWeights: Sendable {
   ///   values that are not finite, or when the file holds tensors of a block that the decoder would
   ///   ignore.
   init(
-    file: GGUFFile, configuration: ModelConfiguration, instructionSet: InstructionSet,
+    file: GGUFFile, configuration: ModelConfiguration, options: LanguageModel.Options,
     pool: WorkerPool, cancellation: CancellationFlag?, progress: ((Double) -> Void)?
   ) throws(QuantError) {
     let plan = try WeightPlan(file: file, configuration: configuration)
     try plan.refuseUnusedTensors(of: file)
     let jobs = [plan.head] + plan.layers.flatMap(\.linears)
-    let packed = try Self.pack(
-      jobs, file: file, instructionSet: instructionSet, pool: pool, cancellation: cancellation,
-      progress: progress)
+    let ternaryCount = jobs.reduce(0) { $0 + $1.ternaryCount }
+    let ternary = try TernaryWeights(
+      named: options.ternaryFormat, weightCount: ternaryCount,
+      instructionSet: options.instructionSet, pool: pool)
+    self.ternary = ternaryCount > 0 ? ternary : nil
+    let packing = StackedLinear.Packing(
+      file: file, instructionSet: options.instructionSet, arithmetic: options.arithmetic,
+      ternary: ternary, i2sOrder: options.i2sOrder, pool: pool)
+    let packed = try Self.pack(jobs, packing, cancellation: cancellation, progress: progress)
     head = packed[0]
     layers = plan.layers.enumerated().map { index, layer in
       let first = 1 + index * WeightPlan.Layer.linearCount
@@ -79,7 +92,7 @@ struct DecoderWeights: Sendable {
   }
 
   private static func pack(
-    _ jobs: [WeightPlan.Linear], file: GGUFFile, instructionSet: InstructionSet, pool: WorkerPool,
+    _ jobs: [WeightPlan.Linear], _ packing: StackedLinear.Packing,
     cancellation: CancellationFlag?, progress: ((Double) -> Void)?
   ) throws(QuantError) -> [StackedLinear] {
     let total = Double(max(1, jobs.reduce(0) { $0 + $1.byteCount }))
@@ -87,10 +100,7 @@ struct DecoderWeights: Sendable {
     var packed: [StackedLinear] = []
     for job in jobs {
       try cancellation.check()
-      packed.append(
-        try StackedLinear(
-          job.members, columns: job.columns, file: file, instructionSet: instructionSet, pool: pool)
-      )
+      packed.append(try StackedLinear(job.members, columns: job.columns, packing: packing))
       done += job.byteCount
       progress?(Double(done) / total)
     }

@@ -23,6 +23,11 @@ public final class LanguageModel: Sendable {
     public var contextLength: Int?
     /// The kernels' instruction set.
     public var instructionSet = InstructionSet.best
+    /// How ternary matrices (TQ1_0, TQ2_0, I2_S) are held; nil takes the lossless format that this
+    /// machine reads fastest with these threads.
+    public var ternaryFormat: PackedTernary.Format?
+    /// The order of I2_S codes, which no file states; x86 builds make the published ones.
+    public var i2sOrder = I2SOrder.x86
     /// Bytes that weights and one session may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
@@ -50,6 +55,12 @@ public final class LanguageModel: Sendable {
 
   /// Bytes of weights that decoding one token reads.
   public var weightBytesPerToken: Int { weights.byteCountPerToken }
+
+  /// Bytes of the head's matrix among them.
+  public var headBytes: Int { weights.head.byteCount }
+
+  /// How the file's ternary matrices are held, and why; nil when it has none.
+  public var ternary: TernaryWeights? { weights.ternary }
 
   /// Opens, checks and packs a model.
   ///
@@ -102,7 +113,7 @@ public final class LanguageModel: Sendable {
     tokenizer = try Tokenizer(metadata: file.metadata)
     pool = options.threads.map { WorkerPool(threads: $0) } ?? WorkerPool.standard
     weights = try DecoderWeights(
-      file: file, configuration: configuration, instructionSet: options.instructionSet, pool: pool,
+      file: file, configuration: configuration, options: options, pool: pool,
       cancellation: cancellation, progress: progress)
   }
 

@@ -12,6 +12,20 @@ public struct ModelConfiguration: Sendable, Equatable {
     case qwen2
     case qwen3
     case gemma3
+    /// BitNet b1.58 as ggml-org/llama.cpp names it: SiLU gates, norms before both output matrices.
+    case bitnet
+    /// microsoft/BitNet's name of bitnet-b1.58-2B-4T: the same with squared ReLU.
+    case bitnetB158 = "bitnet-b1.58"
+    /// The same under an older name.
+    case bitnet25 = "bitnet-25"
+
+    /// Whether attention's and the gate's outputs are normalized before their output matrices.
+    public var hasSubNorms: Bool {
+      switch self {
+      case .bitnet, .bitnetB158, .bitnet25: true
+      case .llama, .qwen2, .qwen3, .gemma3: false
+      }
+    }
   }
 
   /// The nonlinearity of the gated feed-forward block.
@@ -20,6 +34,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     case silu
     /// The tanh form of GELU.
     case geluTanh
+    /// `max(x, 0)²`.
+    case squaredReLU
   }
 
   public let architecture: Architecture
@@ -135,7 +151,7 @@ public struct ModelConfiguration: Sendable, Equatable {
       values: values, file: file, headDimension: head, contextLength: contextLength)
     let scale = 1 / Float(head).squareRoot()
     switch architecture {
-    case .llama, .qwen2, .qwen3:
+    case .llama, .qwen2, .qwen3, .bitnet, .bitnetB158, .bitnet25:
       // llama files store permuted Q and K, so that pairs are neighbors; the others rotate halves.
       rotaryStyle = architecture == .llama ? .interleaved : .halves
       let window = try values.integer("attention.sliding_window", in: 0...(1 << 28), default: 0)
@@ -152,7 +168,7 @@ public struct ModelConfiguration: Sendable, Equatable {
       attentionSoftCap = nil
       logitSoftCap = nil
       embeddingScale = 1
-      activation = .silu
+      activation = architecture == .bitnetB158 || architecture == .bitnet25 ? .squaredReLU : .silu
     case .gemma3:
       rotaryStyle = .halves
       let window = try values.integer("attention.sliding_window", in: 0...(1 << 28), default: 0)

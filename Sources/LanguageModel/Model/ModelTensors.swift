@@ -29,12 +29,7 @@ struct ModelTensors {
         remedy: "export the model again")
     }
     let type = try type(of: tensor)
-    guard type.tailBytes == 0 else {
-      throw QuantError(
-        .unsupported, name, "\(type.name) has one scale for the tensor, and rows are read alone",
-        remedy: "convert the model to TQ2_0")
-    }
-    guard type.rowBytes(columns: columns) != nil else {
+    guard type.tailBytes > 0 || type.rowBytes(columns: columns) != nil else {
       throw QuantError(
         .invalidData, name,
         "\(columns) columns are no multiple of the \(type.blockElements) of \(type.name)",

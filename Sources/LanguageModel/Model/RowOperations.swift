@@ -136,7 +136,25 @@ struct RowOperations {
         VectorOperations.geluMultiply(
           gate, gate + hiddenLength, into: output, count: hiddenLength,
           instructionSet: instructionSet)
+      case .squaredReLU:
+        VectorOperations.squaredReLUMultiply(
+          gate, gate + hiddenLength, into: output, count: hiddenLength,
+          instructionSet: instructionSet)
       }
+    }
+  }
+
+  /// Norms rows of `width` elements in place, where the architecture has such a norm.
+  func normalize(
+    _ values: UnsafeMutablePointer<Float>, _ rows: Range<Int>, width: Int,
+    by weight: UnsafePointer<Float>?
+  ) {
+    guard let weight else { return }
+    for row in rows {
+      let row = values + row * width
+      VectorOperations.rmsNorm(
+        row, weight: weight, epsilon: epsilon, into: row, count: width,
+        instructionSet: instructionSet)
     }
   }
 

@@ -123,6 +123,11 @@ extension Session {
       firstPosition: batch.position + rows.lowerBound, cache: cache,
       options: isLocal ? localAttention : globalAttention, output: mixed,
       workspace: attentionWorkspace, pool: model.pool)
+    if let norm = layer.attentionSubNorm?.pointer {
+      overRows(0..<rows.count) {
+        operations.normalize(mixed, $0, width: operations.queryLength, by: norm)
+      }
+    }
     try multiply(
       layer.attentionOutput, mixed, rows.count,
       into: operations.update + rows.lowerBound * operations.width)
@@ -140,7 +145,11 @@ extension Session {
       layer.gateUp, operations.normed + first * operations.width, rows.count,
       into: operations.gateUp + first * 2 * operations.hiddenLength)
     let bias = layer.gateUp.bias?.pointer
-    overRows(rows) { operations.gate($0, bias: bias) }
+    let subNorm = layer.feedForwardSubNorm?.pointer
+    overRows(rows) {
+      operations.gate($0, bias: bias)
+      operations.normalize(operations.hidden, $0, width: operations.hiddenLength, by: subNorm)
+    }
     try multiply(
       layer.down, operations.hidden + first * operations.hiddenLength, rows.count,
       into: operations.update + first * operations.width)

@@ -7,14 +7,23 @@ struct WeightPlan {
     let members: [StackedLinear.Member]
     let columns: Int
     var byteCount: Int { members.reduce(0) { $0 + $1.tensor.byteCount } }
+    /// Elements of members of types that may be ternary.
+    var ternaryCount: Int {
+      members.reduce(0) {
+        let isTernary = $1.tensor.type.map(TernaryWeights.types.contains) ?? false
+        return $0 + (isTernary ? $1.tensor.elementCount : 0)
+      }
+    }
   }
 
   struct Layer {
     let attentionNorm: [Float]
     let queryNorm: [Float]?
     let keyNorm: [Float]?
+    let attentionSubNorm: [Float]?
     let postAttentionNorm: [Float]?
     let feedForwardNorm: [Float]
+    let feedForwardSubNorm: [Float]?
     let postFeedForwardNorm: [Float]?
     /// Q+K+V, attention output, gate+up, down.
     let linears: [Linear]
@@ -32,6 +41,12 @@ struct WeightPlan {
     let width = configuration.embeddingLength
     embedding = try reader.matrix(
       "token_embd.weight", rows: configuration.vocabularySize, columns: width)
+    if let type = embedding.type, type.tailBytes > 0 {
+      throw QuantError(
+        .unsupported, embedding.name,
+        "\(type.name) has one scale for the tensor, and embeddings are read row by row",
+        remedy: "convert the model with another type for its embedding")
+    }
     // A file without an output matrix ties the head to the embedding.
     let tied = file.tensor(named: "output.weight") == nil
     head = Linear(
@@ -93,6 +108,7 @@ struct WeightPlan {
     {
       .init(
         tensor: try matrix("\(name).weight", rows: rows, columns: columns),
+        scale: try optionalVector("\(name).scale", 1)?.first,
         bias: try optionalVector("\(name).bias", rows))
     }
 
@@ -106,13 +122,17 @@ struct WeightPlan {
       let hidden = configuration.feedForwardLength
       let head = configuration.headDimension
       let gemma = configuration.architecture == .gemma3
+      let subNormed = configuration.architecture.hasSubNorms
       let normed = gemma || configuration.architecture == .qwen3
       return Layer(
         attentionNorm: try vector("\(block).attn_norm.weight", width),
         queryNorm: normed ? try vector("\(block).attn_q_norm.weight", head) : nil,
         keyNorm: normed ? try vector("\(block).attn_k_norm.weight", head) : nil,
+        attentionSubNorm: subNormed ? try vector("\(block).attn_sub_norm.weight", query) : nil,
         postAttentionNorm: gemma ? try vector("\(block).post_attention_norm.weight", width) : nil,
         feedForwardNorm: try vector("\(block).ffn_norm.weight", width),
+        feedForwardSubNorm: subNormed
+          ? try vector("\(block).ffn_sub_norm.weight", hidden) : nil,
         postFeedForwardNorm: gemma ? try vector("\(block).post_ffw_norm.weight", width) : nil,
         linears: [
           Linear(

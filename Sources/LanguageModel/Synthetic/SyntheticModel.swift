@@ -55,6 +55,12 @@ public struct SyntheticModel: Sendable, Equatable {
     case .gemma3:
       layerCount = 7
       addsBeginningOfSequence = true
+    case .bitnet, .bitnetB158, .bitnet25:
+      weightType = .tq2_0
+      embeddingType = .f16
+      embeddingLength = 256
+      feedForwardLength = 512
+      headDimension = 64
     }
   }
 
@@ -102,7 +108,7 @@ public struct SyntheticModel: Sendable, Equatable {
     var writer = GGUFWriter()
     try addMetadata(to: &writer)
     try SyntheticVocabulary(size: vocabularySize).addMetadata(
-      to: &writer, pre: architecture == .llama || architecture == .gemma3 ? "smollm" : "qwen2",
+      to: &writer, pre: architecture == .qwen2 || architecture == .qwen3 ? "qwen2" : "smollm",
       addsBeginningOfSequence: addsBeginningOfSequence,
       hasBeginningOfSequence: hasBeginningOfSequence)
     try addTensors(to: &writer)
@@ -180,9 +186,13 @@ public struct SyntheticModel: Sendable, Equatable {
         ("ffn_down", weightType, width, feedForwardLength),
       ]
       for (index, matrix) in matrices.enumerated() {
-        try maker.matrix(
-          "\(block).\(matrix.0).weight", matrix.1, rows: matrix.2, columns: matrix.3, gain: 1,
-          &writer)
+        let name = "\(block).\(matrix.0).weight"
+        if architecture.hasSubNorms {
+          try maker.ternary(name, matrix.1, rows: matrix.2, columns: matrix.3, &writer)
+        } else {
+          try maker.matrix(
+            name, matrix.1, rows: matrix.2, columns: matrix.3, gain: 1, &writer)
+        }
         if hasBiases, index < biased || architecture == .llama {
           try maker.vector("\(block).\(matrix.0).bias", matrix.2, mean: 0, &writer)
         }
@@ -192,6 +202,10 @@ public struct SyntheticModel: Sendable, Equatable {
       if architecture == .qwen3 || architecture == .gemma3 {
         try maker.vector("\(block).attn_q_norm.weight", headDimension, mean: 1, &writer)
         try maker.vector("\(block).attn_k_norm.weight", headDimension, mean: 1, &writer)
+      }
+      if architecture.hasSubNorms {
+        try maker.vector("\(block).attn_sub_norm.weight", query, mean: 1, &writer)
+        try maker.vector("\(block).ffn_sub_norm.weight", feedForwardLength, mean: 1, &writer)
       }
       if architecture == .gemma3 {
         try maker.vector("\(block).post_attention_norm.weight", width, mean: 1, &writer)
@@ -224,6 +238,30 @@ private struct TensorMaker {
       for _ in 0..<rows {
         for index in values.indices { values[index] = scale * random.approximateNormal() }
         try sink.write(try GGMLBlocks.quantize(type, values))
+      }
+    }
+  }
+
+  /// A ternary matrix with one scale, which binary16 holds: the same values in every type.
+  mutating func ternary(
+    _ name: String, _ type: GGMLType, rows: Int, columns: Int, _ writer: inout GGUFWriter
+  ) throws(QuantError) {
+    seed &+= 1
+    let seed = seed
+    // As in `matrix`: outputs have the variance of inputs.
+    let scale = Float(
+      Float16(1 / (Float(columns) * SeededRandom.ternaryVariance).squareRoot()))
+    try writer.addTensor(name, type: type, dimensions: [columns, rows]) {
+      sink throws(QuantError) in
+      var random = SeededRandom(seed: seed)
+      let matrix = try TernaryMatrix(
+        rows: rows, columns: columns, codes: random.ternaryCodes(rows * columns),
+        scales: .tensor(scale))
+      switch type {
+      case .i2_s: try sink.write(try matrix.packed(as: .i2s(.x86)))
+      case .tq1_0: try sink.write(try matrix.packed(as: .tq1_0))
+      case .tq2_0: try sink.write(try matrix.packed(as: .tq2_0))
+      default: try sink.write(try GGMLBlocks.quantize(type, matrix.dequantized()))
       }
     }
   }

@@ -51,7 +51,7 @@ extension PackedTernary {
   }
 
   /// Rows that share a pass over the weights. Their codes of one chunk, 512 · 240 bytes, and their
-  /// sums of one panel, 512 · 64, stay in a second-level cache of 512 KiB.
+  /// sums of one panel, 512 · 64, or of two, stay in a second-level cache of 512 KiB.
   private static let blockRows = 512
   /// Rows that one worker quantizes at a time.
   private static let quantizedRows = 8
@@ -77,7 +77,7 @@ extension PackedTernary {
     let block = min(count, PackedTernary.blockRows)
     // At least a chunk a row, so that scales and sums have room where K is 0.
     try workspace.reserveActivations(block * max(1, chunks) * chunkColumns)
-    let sumBytes = block * PackedTernary.panelRows * 4
+    let sumBytes = block * PackedTernary.panelRows * Int(QK_TERNARY_SUMS) * 4
     try workspace.reservePanels(sumBytes * pool.threads)
     let schedule = PanelSchedule(panels: panels, threads: pool.threads)
     for first in stride(from: 0, to: count, by: block) {

@@ -110,6 +110,9 @@ struct BenchModel: ParsableCommand {
           "shareOfReadBandwidth": JSON(share),
         ],
         "bytesPerToken": JSON(Int(bytes)), "weightBytesPerToken": JSON(weightBytes),
+        "headBytesPerToken": JSON(loaded.headBytes),
+        "ternaryFormat": loaded.ternary.map { JSON($0.format.rawValue) } ?? .null,
+        "ternaryFormatReason": loaded.ternary.map { JSON($0.reason) } ?? .null,
         "depth": JSON(depth), "threads": JSON(loaded.pool.threads),
         "instructionSet": JSON(loaded.options.instructionSet.rawValue),
         "keyValueType": JSON(loaded.options.keyValueType.rawValue),
@@ -118,10 +121,12 @@ struct BenchModel: ParsableCommand {
       text: """
         \(model.model), \(loaded.pool.threads) thread(s), \
         \(loaded.options.instructionSet.rawValue), \(loaded.options.keyValueType.rawValue) cache\
-        \(depth > 0 ? ", depth \(depth)" : "")
+        \(depth > 0 ? ", depth \(depth)" : "")\
+        \(loaded.ternary.map { "\n  ternary weights as \($0.format.rawValue): \($0.reason)" } ?? "")
           prompt \(padded(String(promptTokens), 5))  \(prompt.text()) tokens/s
           decode \(padded(String(decodeTokens), 5))  \(decode.text()) tokens/s, \
-        \(fixed(bytes * 1e-6, 1)) MB a token, \(fixed(share * 100, 1)) % of read bandwidth \
+        \(fixed(bytes * 1e-6, 1)) MB a token (\(fixed(Double(loaded.headBytes) * 1e-6, 1)) of them \
+        the head's), \(fixed(share * 100, 1)) % of read bandwidth \
         (\(fixed(samples.read.median, 1)) GB/s)
         """)
   }

@@ -33,7 +33,10 @@ struct MatmulShape {
   }
 
   var isTernary: Bool {
-    if case .ternary = format { true } else { false }
+    switch format {
+    case .ternary, .imported: true
+    case .int4, .type: false
+    }
   }
 
   /// - Throws: ``QuantError`` (69) when the product would not fit into memory.
@@ -43,6 +46,7 @@ struct MatmulShape {
     let weight: [Int] =
       switch format {
       case .int4, .ternary: [2, outputs, inputs]
+      case .imported: [4, outputs, inputs]
       case .type(let type): [2, outputs, type.rowBytes(columns: inputs) ?? inputs]
       }
     try MemoryRequirement.check(

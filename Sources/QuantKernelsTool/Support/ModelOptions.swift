@@ -22,6 +22,23 @@ struct ModelOptions: ParsableArguments {
       valueName: "level"))
   var instructionSet: String?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      """
+      How ternary weights are held: \
+      \(PackedTernary.Format.allCases.map(\.rawValue).joined(separator: ", ")); the default is \
+      ternary or ternary-dense, whichever this machine reads faster. All but tl1-lossy give the \
+      same bits.
+      """, valueName: "format"))
+  var ternary: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The order of I2_S codes, which no file states: x86, arm or 4-row.", valueName: "order"))
+  var i2sOrder = "x86"
+
   /// - Throws: ``QuantError`` for a cache type that is unknown (64) or not built in (69).
   func keyValueType() throws(QuantError) -> KeyValueType {
     if let type = KeyValueType(rawValue: kvCache) { return type }
@@ -34,6 +51,27 @@ struct ModelOptions: ParsableArguments {
       .invalidArgument, "--kv-cache \(kvCache)", "no such type", remedy: "use f16 or f32")
   }
 
+  private func ternaryFormat() throws(QuantError) -> PackedTernary.Format? {
+    guard let ternary else { return nil }
+    if let format = PackedTernary.Format(rawValue: ternary) { return format }
+    throw QuantError(
+      .invalidArgument, "--ternary \(ternary)", "no such format",
+      remedy:
+        "choose one of \(PackedTernary.Format.allCases.map(\.rawValue).joined(separator: ", "))")
+  }
+
+  private func order() throws(QuantError) -> I2SOrder {
+    switch i2sOrder {
+    case "x86": return .x86
+    case "arm": return .arm
+    case "4-row": return .fourRows
+    default:
+      throw QuantError(
+        .invalidArgument, "--i2s-order \(i2sOrder)", "no such order",
+        remedy: "choose x86, arm or 4-row")
+    }
+  }
+
   /// Opens the model, showing progress.
   func load(_ common: CommonOptions, contextLength: Int? = nil) throws(QuantError) -> LanguageModel
   {
@@ -43,6 +81,8 @@ struct ModelOptions: ParsableArguments {
     options.keyValueType = try keyValueType()
     options.contextLength = contextLength
     if let instructionSet { options.instructionSet = try chosenInstructionSet(instructionSet) }
+    options.ternaryFormat = try ternaryFormat()
+    options.i2sOrder = try order()
     let loaded = try LanguageModel(
       path: model, options: options, cancellation: Interruption.flag
     ) { share in

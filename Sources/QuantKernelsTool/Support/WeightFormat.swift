@@ -5,16 +5,21 @@ enum WeightFormat: Equatable {
   case int4
   case type(GGMLType)
   case ternary(PackedTernary.Format)
+  /// Ternary weights of another program's file, which are repacked to the better of this package's
+  /// formats.
+  case imported(TernaryFormat)
 
   static let types: [GGMLType] = [.q4_0, .q4_1, .q8_0, .q4_k, .q5_k, .q6_k, .f16, .bf16, .f32]
   static var names: String {
-    (["int4"] + types.map { $0.name.lowercased() } + PackedTernary.Format.allCases.map(\.rawValue))
-      .joined(separator: ", ")
+    (["int4"] + types.map { $0.name.lowercased() } + PackedTernary.Format.allCases.map(\.rawValue)
+      + imported.map(\.name)).joined(separator: ", ")
   }
-  /// Ternary formats of other programs' files, which are multiplied in one of this package's.
-  private static let imported = ["i2_s", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn"]
+  private static let imported: [(name: String, format: TernaryFormat)] = [
+    ("i2_s", .i2s(.x86)), ("tq1_0", .tq1_0), ("tq2_0", .tq2_0), ("iq1_bn", .iq1BN),
+    ("iq2_bn", .iq2BN),
+  ]
 
-  /// - Throws: ``QuantError`` for a name that is unknown (64) or not built in (69).
+  /// - Throws: ``QuantError`` for a name that is unknown (64).
   init(named name: String) throws(QuantError) {
     if name == "int4" {
       self = .int4
@@ -22,10 +27,8 @@ enum WeightFormat: Equatable {
       self = .type(type)
     } else if let ternary = PackedTernary.Format(rawValue: name) {
       self = .ternary(ternary)
-    } else if WeightFormat.imported.contains(name) {
-      throw QuantError(
-        .unsupported, "--format \(name)", "this build does not read it",
-        remedy: "it is repacked to ternary when loaded; choose one of \(WeightFormat.names)")
+    } else if let imported = WeightFormat.imported.first(where: { $0.name == name }) {
+      self = .imported(imported.format)
     } else {
       throw QuantError(
         .invalidArgument, "--format \(name)", "no such format",
@@ -40,17 +43,14 @@ enum WeightFormat: Equatable {
   ) throws(QuantError) -> any MeasuredWeights {
     switch self {
     case .ternary(let format):
-      let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
-      guard !overflow, elements < 1 << 36 else {
-        throw QuantError(
-          .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
-          remedy: "choose a smaller shape")
-      }
-      var random = SplitRandom(seed: 4)
-      // Three of four bytes' values are codes; the fourth becomes 0, as about half of a model's are.
-      let codes = try WeightFormat.randomBytes(elements, &random, mask: 3).map { $0 == 3 ? 1 : $0 }
       return try PackedTernary(
-        rows: rows, columns: columns, codes: codes, scale: 0.02, format: format,
+        try WeightFormat.randomTernary(rows: rows, columns: columns), format: format,
+        instructionSet: instructionSet, pool: pool)
+    case .imported(let format):
+      let bytes = try WeightFormat.randomTernary(rows: rows, columns: columns).packed(as: format)
+      return try PackedTernary(
+        try TernaryMatrix(format, bytes: bytes, rows: rows, columns: columns),
+        format: try TernaryFormatChoice.measured(instructionSet: instructionSet, pool: pool).format,
         instructionSet: instructionSet, pool: pool)
     case .int4:
       let matrix = try WeightFormat.randomInt4(
@@ -71,6 +71,20 @@ enum WeightFormat: Equatable {
       }
       return try packed.get()
     }
+  }
+
+  private static func randomTernary(rows: Int, columns: Int) throws(QuantError) -> TernaryMatrix {
+    let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
+    guard !overflow, elements < 1 << 36 else {
+      throw QuantError(
+        .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
+        remedy: "choose a smaller shape")
+    }
+    var random = SplitRandom(seed: 4)
+    // Three of four bytes' values are codes; the fourth becomes 0, as about half of a model's are.
+    let codes = try randomBytes(elements, &random, mask: 3).map { $0 == 3 ? 1 : $0 }
+    // Exact in binary16, as the scales of files are.
+    return try TernaryMatrix(rows: rows, columns: columns, codes: codes, scales: .tensor(0x1p-6))
   }
 
   private static func randomInt4(

@@ -45,7 +45,7 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
   /// One of each architecture.
   static let architectures = [
     ModelCase("llama", .llama), ModelCase("qwen2", .qwen2), ModelCase("qwen3", .qwen3),
-    ModelCase("gemma3", .gemma3),
+    ModelCase("gemma3", .gemma3), ModelCase("BitNet b1.58", .bitnetB158),
   ]
 
   /// What architectures vary in.
@@ -74,6 +74,12 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
       ModelCase("qwen3 with a head", .qwen3) {
         $0.tiesHead = false
         $0.embeddingType = .q4_1
+      },
+      ModelCase("BitNet with SiLU, I2_S", .bitnet) { $0.weightType = .i2_s },
+      ModelCase("BitNet, TQ1_0 and a head of TQ2_0", .bitnet25) {
+        $0.weightType = .tq1_0
+        $0.tiesHead = false
+        $0.embeddingType = .tq2_0
       },
       ModelCase("gemma3 with soft-caps and scaled positions", .gemma3) {
         $0.rotaryScaling = .linear(factor: 8)

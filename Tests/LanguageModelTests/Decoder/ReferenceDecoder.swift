@@ -158,14 +158,16 @@ struct ReferenceDecoder {
           queries, keys[...position], values[...position], head: head,
           group: queries.count / head / keyHeads,
           window: local ? window : 0)
-        var update = try linear("\(block).attn_output", mixed)
+        let subNormed = norm(mixed, try tensor("\(block).attn_sub_norm.weight"))
+        var update = try linear("\(block).attn_output", subNormed)
         update = norm(update, try tensor("\(block).post_attention_norm.weight"))
         stream[position] = zip(stream[position], update).map { r($0 + $1) }
         let normed = norm(stream[position], try tensor("\(block).ffn_norm.weight"))
         let up = try linear("\(block).ffn_up", normed)
-        let gated = zip(try linear("\(block).ffn_gate", normed), up).map {
+        var gated = zip(try linear("\(block).ffn_gate", normed), up).map {
           r(activation($0) * $1)
         }
+        gated = norm(gated, try tensor("\(block).ffn_sub_norm.weight"))
         update = norm(
           try linear("\(block).ffn_down", gated), try tensor("\(block).post_ffw_norm.weight"))
         stream[position] = zip(stream[position], update).map { r($0 + $1) }
@@ -180,6 +182,7 @@ struct ReferenceDecoder {
   }
 
   private func activation(_ x: Double) -> Double {
+    if kind == "bitnet-b1.58" || kind == "bitnet-25" { return x > 0 ? r(x * x) : 0 }
     if kind != "gemma3" { return r(x / (1 + exp(-x))) }
     let inner = (2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)
     return r(0.5 * x * (1 + tanh(inner)))

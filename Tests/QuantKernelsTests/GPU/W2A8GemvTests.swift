@@ -40,6 +40,22 @@ import Testing
     }
   }
 
+  /// The same integers as this processor's kernels: activations whose largest is 127 are their own
+  /// codes.
+  @Test(arguments: PackedTernary.Format.allCases.filter(\.isLossless))
+  func sumsAreThoseOfTheCPU(_ format: PackedTernary.Format) throws {
+    let (outputs, inputs) = (48, 384)
+    let matrix = try TernaryMatrix(
+      rows: outputs, columns: inputs, codes: codes(outputs * inputs, seed: 7), scales: .tensor(1))
+    var activations = activations(inputs, seed: 8).map { max($0, -127) }
+    activations[5] = 127
+    let kernel = try W2A8Gemv(
+      codes: matrix.codes, activations: activations, outputs: outputs, inputs: inputs)
+    _ = try WarpSimulator().run(kernel)
+    let y = try PackedTernary(matrix, format: format).matmul(activations.map(Float.init))
+    #expect(kernel.sums?.map(Float.init) == y)
+  }
+
   @Test func brainFloatsAreScaledByTheirLayer() throws {
     let codes = codes(32 * 128, seed: 3)
     let activations = activations(128, seed: 4)
