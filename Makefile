@@ -3,10 +3,11 @@
 #   make test      the tests: on this processor, emulated older and ARM ones, and as a dependency of a clean package
 #   make lint      formatting, and no build product under version control
 #   make compare   ours and theirs (llama.cpp, PyTorch, onnxruntime) in one interleaved run
+#   make exact-match  ternary formats against one another on 1,000 prompts
 #   make model     fetch the model and print where it is
 SHELL := /bin/bash
 .DEFAULT_GOAL := bench
-.PHONY: bench test lint compare model smoke
+.PHONY: bench test lint compare exact-match model smoke
 
 bench:
 	@Benchmarks/bench.sh
@@ -19,6 +20,9 @@ lint:
 
 compare:
 	@Benchmarks/compare.sh
+
+exact-match:
+	@Benchmarks/exact_match.sh
 
 model:
 	@Benchmarks/model.sh

@@ -1,6 +1,6 @@
 """Ours and theirs side by side: every figure of a row is measured in the same rounds, one after the other.
 
-Usage: compare.py TOOL MODEL VENV_PYTHON [--rounds R] [--only model|matmul] [--threads 1,2]
+Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|ternary|matmul] [--threads 1,2]
 
 Prints medians with extremes, ratios of medians, versions and flags. A peer whose numbers are wrong is marked
 (!), one that cannot run is named with the reason.
@@ -89,19 +89,19 @@ def spread(values, scale=1.0, places=1):
     return f"{middle * scale:.{places}f} ({low * scale:.{places}f}–{high * scale:.{places}f})"
 
 
-def compare_models(options, threads):
+def compare_models(options, threads, model, prompt, decode):
     worker = Worker(options.python, "llama_model.py", threads)
-    print(f"\nmodel {pathlib.Path(options.model).name}, {threads} thread(s), prompt 512, decode 128, f16 cache")
+    print(f"\nmodel {pathlib.Path(model).name}, {threads} thread(s), prompt {prompt}, decode {decode}, f16 cache")
     mark = ""
     if worker.reason:
         print(f"  llama.cpp: unavailable: {worker.reason}")
     else:
         print(f"  llama.cpp: {worker.about}")
-        worker.ask(op="open", path=options.model, context=640)
+        worker.ask(op="open", path=model, context=640)
         text = (HERE.parent / "LICENSE").read_text()
         theirs = worker.ask(op="perplexity", text=text, context=512, windows=2)
         mine = ours(
-            options.tool, threads, "perplexity", "--model", options.model, "--text",
+            options.tool, threads, "perplexity", "--model", model, "--text",
             str(HERE.parent / "LICENSE"), "--context", "512", "--chunks", "2",
         )["perplexity"]
         other = theirs.get("perplexity", float("nan"))
@@ -115,14 +115,14 @@ def compare_models(options, threads):
     shares = []
     for _ in range(options.rounds):
         run = ours(
-            options.tool, threads, "bench", "model", "--model", options.model, "-p", "512", "-n",
-            "128", "--repetitions", "1",
+            options.tool, threads, "bench", "model", "--model", model, "-p", str(prompt), "-n",
+            str(decode), "--repetitions", "1",
         )
         for kind in samples:
             samples[kind][0].append(run[kind]["tokensPerSecond"]["median"])
         shares.append(run["decode"]["shareOfReadBandwidth"])
         if not worker.reason:
-            theirs = worker.ask(op="bench", prompt=512, decode=128)
+            theirs = worker.ask(op="bench", prompt=prompt, decode=decode)
             for kind in samples:
                 if kind in theirs:
                     samples[kind][1].append(theirs[kind])
@@ -132,6 +132,12 @@ def compare_models(options, threads):
             f"  {kind:7} tokens/s   ours {spread(mine):26} llama.cpp {spread(theirs) + mark:26} ratio {ratio}"
         )
     print(f"  decode, share of read bandwidth: ours {spread(shares, 100)} %")
+    if run["ternaryFormat"]:
+        print(
+            f"  ours holds ternary weights as {run['ternaryFormat']} ({run['ternaryFormatReason']}); of"
+            f" {run['bytesPerToken'] / 1e6:.1f} MB a token the head has {run['headBytesPerToken'] / 1e6:.1f}, of the"
+            " same type in both"
+        )
     worker.close()
 
 
@@ -206,16 +212,19 @@ def main():
     parser.add_argument("model")
     parser.add_argument("python")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["model", "matmul"])
+    parser.add_argument("--ternary", help="a BitNet model, measured as the first one is")
+    parser.add_argument("--only", choices=["model", "ternary", "matmul"])
     parser.add_argument("--threads")
     options = parser.parse_args()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     counts = [int(t) for t in options.threads.split(",")] if options.threads else sorted({1, available})
     print(f"medians (minimum–maximum) of {options.rounds} interleaved rounds, each process pinned to its processors")
     for threads in counts:
-        if options.only != "matmul":
-            compare_models(options, threads)
-        if options.only != "model":
+        if options.only in (None, "model"):
+            compare_models(options, threads, options.model, 512, 128)
+        if options.only in (None, "ternary") and options.ternary:
+            compare_models(options, threads, options.ternary, 128, 24)
+        if options.only in (None, "matmul"):
             compare_matmuls(options, threads)
 
 

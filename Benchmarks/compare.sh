@@ -52,4 +52,7 @@ if ! model=$(Benchmarks/model.sh); then
   model="$cache/synthetic.gguf"
   "$tool" synthesize -o "$model" >&2
 fi
-"$python" Benchmarks/compare.py "$tool" "$model" "$python" "$@"
+# llama.cpp runs BitNet models of this spelling and type; both heads are float16.
+ternary="$cache/bitnet-700M-tq2_0.gguf"
+[ -e "$ternary" ] || "$tool" synthesize --bitnet 700M --architecture bitnet --type tq2_0 -o "$ternary" >&2
+"$python" Benchmarks/compare.py "$tool" "$model" "$python" --ternary "$ternary" "$@"
