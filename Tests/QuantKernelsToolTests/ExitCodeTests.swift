@@ -104,7 +104,6 @@ final class ExitCodeTests: XCTestCase {
     for cache in ["q8_0", "q4_0", "palu:factors"] {
       try expect(69, generate + ["--kv-cache", cache], mentions: cache)
     }
-    try expect(69, ["convert", model, "--to", "native", "-o", "x"])
     try expect(69, ["convert", model, "--to", "q4_k", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--act-order", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--calibrate", "t", "-o", "x"])

@@ -4,6 +4,8 @@ import QuantKernels
 public enum ConversionTarget: Sendable, Equatable {
   /// A GGUF file whose matrices are of this type.
   case gguf(GGMLType)
+  /// The package's own file of a ternary model, with a version and a checksum.
+  case native
   /// A safetensors file with int4 layers in this format.
   case safetensors(Int4Tensors.Format)
 
@@ -15,11 +17,12 @@ public enum ConversionTarget: Sendable, Equatable {
 
   /// The names that ``init(named:)`` knows.
   public static var names: [String] {
-    (ggufTypes + ternaryTypes).map { $0.name.lowercased() } + ["awq", "gptq", "quick", "marlin"]
+    (ggufTypes + ternaryTypes).map { $0.name.lowercased() }
+      + ["native", "awq", "gptq", "quick", "marlin"]
   }
 
   /// Types that exist but that no quantizer here writes.
-  private static let readOnly = ["q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "native"]
+  private static let readOnly = ["q5_0", "q5_1", "q4_k", "q5_k", "q6_k"]
 
   /// - Parameter name: one of ``names``, in any case.
   /// - Throws: ``QuantError`` `.invalidArgument` for an unknown name, `.unsupported` for a type
@@ -29,6 +32,8 @@ public enum ConversionTarget: Sendable, Equatable {
     let types = ConversionTarget.ggufTypes + ConversionTarget.ternaryTypes
     if let type = types.first(where: { $0.name.lowercased() == lower }) {
       self = .gguf(type)
+    } else if lower == "native" {
+      self = .native
     } else if let format = [Int4Tensors.Format.awq, .gptq, .quick, .marlin].first(where: {
       $0.rawValue == lower
     }) {

@@ -1,22 +1,33 @@
 import QuantKernels
 
 extension ModelConverter {
-  /// GGUF to GGUF.
+  /// GGUF to GGUF, or to a native file where `type` is nil.
   func requantize(
-    _ file: GGUFFile, to type: GGMLType, path: String, _ work: Work
+    _ file: GGUFFile, to type: GGMLType?, path: String, _ work: Work
   ) throws(QuantError) -> Summary {
+    let type = type ?? .i2_s  // a native file is ternary as I2_S is, in an order of its own
+    let isNative = target == .native
     // Rows of one part for each worker, as floats and as blocks.
     let widest = file.tensors.map(\.columns).max() ?? 0
-    // I2_S takes a whole matrix as floats, codes and bytes.
-    let largest = type == .i2_s ? file.tensors.map(\.elementCount).max() ?? 0 : 0
+    // A ternary matrix is taken whole, as floats, codes and bytes.
+    let isWhole = type == .i2_s || file.tensors.contains(where: \.isNativeTernary)
+    let largest = isWhole ? file.tensors.map(\.elementCount).max() ?? 0 : 0
     try checkMemory([[8, 4, pool.threads, widest], [6, largest]])
     var writer = GGUFWriter()
-    writer.copyMetadata(from: file.metadata)
+    writer.copyMetadata(
+      from: file.metadata,
+      except: Set(file.metadata.keys.filter { $0.hasPrefix(NativeContainer.keyPrefix) }))
     try writer.set("general.file_type", .uint32(Self.fileType(type)))
     if type.blockElements > 1 { try writer.set("general.quantization_version", .uint32(2)) }
     var summary = Summary()
     for tensor in file.tensors {
       let wanted = self.type(of: tensor, wanted: type)
+      // Of the same type: copied. A native matrix and I2_S are the same codes in two orders.
+      let isCopied =
+        !tensor.isNativeTernary && wanted.rawValue == tensor.typeNumber
+        && !(isNative && wanted == .i2_s)
+      let isExact =
+        isCopied || wanted == .i2_s && (tensor.isNativeTernary || tensor.type == .i2_s)
       summary.tensors += 1
       if Self.isMatrix(tensor) {
         if wanted != (Self.isEmbedding(tensor.name) ? embeddingType(type) : type) {
@@ -24,37 +35,59 @@ extension ModelConverter {
         } else {
           summary.converted += 1
         }
-        if wanted.rawValue == tensor.typeNumber { summary.exact += 1 }
+        if isExact { summary.exact += 1 }
       }
-      if wanted.rawValue == tensor.typeNumber {
-        try writer.addTensor(copying: tensor, from: file)
-        continue
+      try add(tensor, of: file, as: wanted, isCopied: isCopied, to: &writer, work)
+    }
+    let report = { (written: Int, total: Int) in work.report(written, of: total) }
+    if isNative {
+      try writer.writeNative(to: path, isCancelled: work.isCancelled, progress: report)
+    } else {
+      try writer.write(to: path, isCancelled: work.isCancelled, progress: report)
+    }
+    return summary
+  }
+
+  private func add(
+    _ tensor: GGUFTensor, of file: GGUFFile, as wanted: GGMLType, isCopied: Bool,
+    to writer: inout GGUFWriter, _ work: Work
+  ) throws(QuantError) {
+    if target == .native, wanted == .i2_s {
+      try writer.addTernary(tensor.name, rows: tensor.rows, columns: tensor.columns) {
+        () throws(QuantError) in
+        try work.check()
+        return try ternary(tensor, of: file)
       }
-      guard let sourceType = tensor.type else {
-        throw QuantError(
-          .unsupported, "\(source): tensor \(tensor.name)", "\(tensor.typeName) cannot be read",
-          remedy: "start from a file of a common type, such as F16 or Q8_0")
+    } else if isCopied {
+      try writer.addTensor(copying: tensor, from: file)
+    } else if wanted == .i2_s {
+      try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
+        sink throws(QuantError) in
+        try work.check()
+        try sink.write(try ternary(tensor, of: file).packed(as: .i2s(.x86)))
       }
-      if wanted == .i2_s {
-        try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
-          sink throws(QuantError) in
-          try work.check()
-          try sink.write(try Self.ternary(file.bytes(of: tensor), sourceType, tensor))
-        }
-        continue
+    } else if tensor.isNativeTernary {
+      try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
+        sink throws(QuantError) in
+        try work.check()
+        try sink.write(try GGMLBlocks.quantize(wanted, try ternary(tensor, of: file).dequantized()))
       }
+    } else {
       let rows = RowConversion(
-        name: tensor.name, source: sourceType, target: wanted, columns: tensor.columns,
+        name: tensor.name, source: try sourceType(tensor), target: wanted, columns: tensor.columns,
         rows: tensor.rows, pool: pool)
       try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
         sink throws(QuantError) in
         try rows.write(file.bytes(of: tensor), to: sink, work)
       }
     }
-    try writer.write(to: path, isCancelled: work.isCancelled) { written, total in
-      work.report(written, of: total)
-    }
-    return summary
+  }
+
+  private func sourceType(_ tensor: GGUFTensor) throws(QuantError) -> GGMLType {
+    if let type = tensor.type { return type }
+    throw QuantError(
+      .unsupported, "\(source): tensor \(tensor.name)", "\(tensor.typeName) cannot be read",
+      remedy: "start from a file of a common type, such as F16 or Q8_0")
   }
 
   /// Matrices are converted: two dimensions or more, with more than one row. Norms, biases, scales
@@ -70,6 +103,10 @@ extension ModelConverter {
   private func type(of tensor: GGUFTensor, wanted: GGMLType) -> GGMLType {
     guard Self.isMatrix(tensor) else { return .f32 }
     let type = Self.isEmbedding(tensor.name) ? embeddingType(wanted) : wanted
+    if type == .i2_s {
+      // I2_S is whole blocks over the tensor; a native matrix pads its rows.
+      return target == .native || tensor.elementCount % type.blockElements == 0 ? type : .f16
+    }
     return tensor.columns % type.blockElements == 0 ? type : .f16
   }
 
@@ -78,30 +115,32 @@ extension ModelConverter {
     options.embeddingType ?? (ConversionTarget.ternaryTypes.contains(wanted) ? .f16 : wanted)
   }
 
-  /// A matrix as I2_S: exactly when it is ternary with one scale, else by its mean magnitude.
-  private static func ternary(
-    _ bytes: UnsafeRawBufferPointer, _ type: GGMLType, _ tensor: GGUFTensor
-  ) throws(QuantError) -> [UInt8] {
+  /// A matrix as ternary weights: exactly when it is ternary with one scale, else by its mean
+  /// magnitude.
+  private func ternary(
+    _ tensor: GGUFTensor, of file: GGUFFile
+  ) throws(QuantError) -> TernaryMatrix {
     do throws(QuantError) {
+      if tensor.isNativeTernary || tensor.type == .i2_s,
+        let matrix = try TernaryWeights.matrix(
+          tensor, columns: tensor.columns, file: file, order: .x86)
+      {
+        return matrix
+      }
       var values = [Float](repeating: 0, count: tensor.elementCount)
       var failure: QuantError?
+      let type = try sourceType(tensor)
       values.withUnsafeMutableBufferPointer { values in
         do throws(QuantError) {
-          try GGMLBlocks.dequantize(type, bytes, into: values)
+          try GGMLBlocks.dequantize(type, file.bytes(of: tensor), into: values)
         } catch {
           failure = error
         }
       }
       if let failure { throw failure }
       let exact = try? TernaryMatrix(exactly: values, rows: tensor.rows, columns: tensor.columns)
-      let matrix: TernaryMatrix
-      if let exact, exact.commonScale != nil {
-        matrix = exact
-      } else {
-        matrix = try TernaryMatrix(
-          quantizing: values, rows: tensor.rows, columns: tensor.columns)
-      }
-      return try matrix.packed(as: .i2s(.x86))
+      if let exact, exact.commonScale != nil { return exact }
+      return try TernaryMatrix(quantizing: values, rows: tensor.rows, columns: tensor.columns)
     } catch {
       throw QuantError(
         error.code, "tensor \(tensor.name), \(error.subject)", error.problem, remedy: error.remedy)

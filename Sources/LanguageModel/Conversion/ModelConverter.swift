@@ -11,6 +11,7 @@ import QuantKernels
 /// - GGUF to GGUF: matrices of linear layers, the embedding and the head are requantized;
 ///   everything of one dimension stays float32. A matrix whose rows are no whole number of the
 ///   type's blocks becomes F16.
+/// - GGUF to native: the same with ternary matrices, in this package's own file.
 /// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are
 ///   repacked as they stand), the rest becomes F16, under Hugging Face's names.
 /// - int4 safetensors to int4 safetensors: a repack by integer moves; every other tensor is copied.
@@ -78,6 +79,8 @@ public struct ModelConverter {
     switch (try ModelFileKind(path: source), target) {
     case (.gguf, .gguf(let type)):
       return try requantize(try GGUFFile(path: source), to: type, path: path, work)
+    case (.gguf, .native):
+      return try requantize(try GGUFFile(path: source), to: nil, path: path, work)
     case (.gguf, .safetensors(let format)):
       return try exportLayers(
         of: try GGUFCheckpoint(try GGUFFile(path: source)), as: format, path: path, work)
@@ -89,7 +92,7 @@ public struct ModelConverter {
       }
       return try exportLayers(
         of: try SafetensorsCheckpoint(model, path: source), as: format, path: path, work)
-    case (.safetensors, .gguf):
+    case (.safetensors, .gguf), (.safetensors, .native):
       throw QuantError(
         .unsupported, source, "a safetensors file has no tokenizer, which a GGUF file needs",
         remedy: "convert the original checkpoint with llama.cpp's convert_hf_to_gguf.py first")

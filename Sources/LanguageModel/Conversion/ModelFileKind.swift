@@ -26,7 +26,7 @@ public enum ModelFileKind: Sendable {
       }
       throw error
     }
-    if start.starts(with: Array("GGUF".utf8)) {
+    if start.starts(with: Array("GGUF".utf8)) || start.starts(with: NativeContainer.magic) {
       self = .gguf
       return
     }

@@ -7,6 +7,9 @@ import QuantKernels
 /// only located. Opening costs O(header) time and, beside the mapping, memory below four times the
 /// header.
 ///
+/// A native model of this package (``NativeContainer``) is read as the image in it, after its checksum
+/// was compared, which takes the time of reading the file once.
+///
 /// Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 public final class GGUFFile: Sendable {
   /// The version in the header, 2 or 3.
@@ -40,13 +43,17 @@ public final class GGUFFile: Sendable {
   }
 
   /// Checks what is mapped already.
-  package init(file: MappedFile) throws(QuantError) {
+  package init(file whole: MappedFile) throws(QuantError) {
+    let isNative = NativeContainer.isContainer(whole.bytes)
+    let file = isNative ? try NativeContainer.image(of: whole) : whole
     var parser = try GGUFHeaderParser(file: file)
     let offsets = try parser.metadata()
     metadata = try GGUFMetadata(file: file, offsets: offsets)
     let alignment = try parser.alignment(metadata)
     let parsed = try parser.tensors(alignment: alignment)
-    let tensors = parsed.tensors
+    let tensors =
+      isNative
+      ? try Self.ternary(parsed.tensors, metadata, path: file.path) : parsed.tensors
     index = NameIndex(tensors.count) { tensors[$0].name }
     if let name = index.duplicate(name: { tensors[$0].name }) {
       throw parser.damaged("tensor name \(quoted(name)) appears twice")
@@ -56,6 +63,33 @@ public final class GGUFFile: Sendable {
     self.alignment = alignment
     version = parser.version
     dataOffset = parsed.dataOffset
+  }
+
+  /// Tensors of bytes that the metadata declare as ternary matrices, as such.
+  private static func ternary(
+    _ tensors: [GGUFTensor], _ metadata: GGUFMetadata, path: String
+  ) throws(QuantError) -> [GGUFTensor] {
+    var result: [GGUFTensor] = []
+    result.reserveCapacity(tensors.count)
+    for tensor in tensors {
+      let key = NativeContainer.keyPrefix + tensor.name
+      guard tensor.typeNumber == GGUFStorage.bytesNumber, metadata.encodedValue(key) != nil else {
+        result.append(tensor)
+        continue
+      }
+      let shape = metadata.integers(key) ?? []
+      guard shape.count == 2, shape.allSatisfy({ $0 > 0 }),
+        let count = try? TernaryFormat.fiveTrits.byteCount(rows: shape[1], columns: shape[0]),
+        count == tensor.byteCount
+      else {
+        throw QuantError(
+          .invalidData, "\(path): tensor \(quoted(tensor.name))",
+          "\(tensor.byteCount) bytes are no ternary matrix of shape \(shape)",
+          remedy: "convert the model again")
+      }
+      result.append(GGUFTensor(tensor, ternaryRows: shape[1], columns: shape[0]))
+    }
+    return result
   }
 
   /// The tensor of that name, or nil. O(log tensors).

@@ -15,6 +15,8 @@ public struct GGUFTensor: Sendable, Equatable {
   // Held inline, since a heap block for each would multiply what a header can make us allocate.
   private let sizes: (Int, Int, Int, Int)
   private let rank: UInt8
+  /// Whether the bytes are a ternary matrix of ``NativeContainer``.
+  let isNativeTernary: Bool
 
   init(
     name: String, typeNumber: UInt32, sizes: (Int, Int, Int, Int), rank: Int, offset: Int,
@@ -24,16 +26,32 @@ public struct GGUFTensor: Sendable, Equatable {
     self.typeNumber = typeNumber
     self.sizes = sizes
     self.rank = UInt8(rank)
+    isNativeTernary = false
     self.offset = offset
     self.byteCount = byteCount
     elementCount = sizes.0 * sizes.1 * sizes.2 * sizes.3
+  }
+
+  /// A tensor of bytes as the ternary matrix that they are.
+  init(_ bytes: GGUFTensor, ternaryRows rows: Int, columns: Int) {
+    name = bytes.name
+    typeNumber = bytes.typeNumber
+    offset = bytes.offset
+    byteCount = bytes.byteCount
+    sizes = (columns, rows, 1, 1)
+    rank = 2
+    isNativeTernary = true
+    elementCount = rows * columns
   }
 
   /// The type, or nil where it is one that this package lists but does not compute with.
   public var type: GGMLType? { GGMLType(rawValue: typeNumber) }
 
   /// The type's name as GGUF tools print it.
-  public var typeName: String { GGUFStorage(number: typeNumber)?.name ?? "type \(typeNumber)" }
+  public var typeName: String {
+    isNativeTernary
+      ? "ternary" : GGUFStorage(number: typeNumber)?.name ?? "type \(typeNumber)"
+  }
 
   /// Elements along each dimension, the fastest first: `dimensions[0]` is a row's length.
   public var dimensions: [Int] {
@@ -60,6 +78,9 @@ struct GGUFStorage {
   let blockBytes: Int
   /// Bytes behind the last block; such a type's blocks run over the whole tensor, not over rows.
   let tailBytes: Int
+
+  /// The type of tensors of plain bytes, I8.
+  static let bytesNumber: UInt32 = 24
 
   /// Block sizes as in ggml's `ggml-common.h` and PyPI `gguf`'s `GGML_QUANT_SIZES`; numbers that no
   /// released file carries (Q8_1, Q8_K: activations only; 4, 5, 31–33, 37–38: withdrawn) are

@@ -210,6 +210,33 @@ public struct GGUFWriter {
     }
   }
 
+  /// Makes or replaces the file at `path` in the envelope of ``NativeContainer``.
+  func writeNative(
+    to path: String, isCancelled: @escaping () -> Bool = { false },
+    progress: ((_ written: Int, _ total: Int) -> Void)? = nil
+  ) throws(QuantError) {
+    let total = try header().total
+    try AtomicFile.write(to: path, isCancelled: isCancelled) { file throws(QuantError) in
+      try NativeContainer.write(imageBytes: total, to: file) { sink throws(QuantError) in
+        try write(to: sink, progress: progress)
+      }
+    }
+  }
+
+  /// Adds a ternary matrix as ``NativeContainer`` holds it.
+  mutating func addTernary(
+    _ name: String, rows: Int, columns: Int,
+    matrix: @escaping () throws(QuantError) -> TernaryMatrix
+  ) throws(QuantError) {
+    try set(
+      NativeContainer.keyPrefix + name,
+      .array(.uint64, [.uint64(UInt64(columns)), .uint64(UInt64(rows))]))
+    let count = try TernaryFormat.fiveTrits.byteCount(rows: rows, columns: columns)
+    try add(name, GGUFStorage.bytesNumber, [count]) { sink throws(QuantError) in
+      try sink.write(try matrix().packed(as: .fiveTrits))
+    }
+  }
+
   /// The file's bytes, in memory.
   public func serialized() throws(QuantError) -> [UInt8] {
     let sink = MemorySink()

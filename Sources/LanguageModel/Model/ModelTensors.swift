@@ -28,6 +28,7 @@ struct ModelTensors {
         .invalidData, name, "shape \(tensor.dimensions) where [\(columns), \(rows)] belongs",
         remedy: "export the model again")
     }
+    if tensor.isNativeTernary { return tensor }
     let type = try type(of: tensor)
     guard type.tailBytes > 0 || type.rowBytes(columns: columns) != nil else {
       throw QuantError(

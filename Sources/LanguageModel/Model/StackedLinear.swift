@@ -79,7 +79,7 @@ final class StackedLinear: Sendable {
   private static func pack(
     _ members: ArraySlice<Member>, columns: Int, _ packing: Packing
   ) throws(QuantError) -> (Weights, count: Int) {
-    let ternary = members.prefix { $0.tensor.type.map(TernaryWeights.types.contains) ?? false }
+    let ternary = members.prefix { TernaryWeights.mayBeTernary($0.tensor) }
     if !ternary.isEmpty,
       let matrix = try TernaryWeights.matrix(
         ternary, columns: columns, file: packing.file, order: packing.i2sOrder)

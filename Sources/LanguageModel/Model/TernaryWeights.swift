@@ -12,7 +12,11 @@ public struct TernaryWeights: Sendable, Equatable {
   public let reason: String
 
   /// Types whose matrices may be ternary.
-  static let types: Set<GGMLType> = [.i2_s, .tq1_0, .tq2_0]
+  private static let types: Set<GGMLType> = [.i2_s, .tq1_0, .tq2_0]
+
+  static func mayBeTernary(_ tensor: GGUFTensor) -> Bool {
+    tensor.isNativeTernary || tensor.type.map(types.contains) ?? false
+  }
 
   /// The format that the caller names, else the one that reads faster from memory with these
   /// threads; 2 bits where all weights stay in the cache, or none are ternary.
@@ -52,11 +56,13 @@ public struct TernaryWeights: Sendable, Equatable {
     return try TernaryMatrix(stacking: parts)
   }
 
-  private static func matrix(
+  /// One tensor's matrix, or nil when it is not ternary.
+  static func matrix(
     _ tensor: GGUFTensor, columns: Int, file: GGUFFile, order: I2SOrder
   ) throws(QuantError) -> TernaryMatrix? {
     let format: TernaryFormat
     switch tensor.type {
+    case _ where tensor.isNativeTernary: format = .fiveTrits
     case .i2_s: format = .i2s(order)
     case .tq1_0: format = .tq1_0
     case .tq2_0: format = .tq2_0
@@ -67,7 +73,9 @@ public struct TernaryWeights: Sendable, Equatable {
         format, bytes: file.bytes(of: tensor), rows: tensor.rows, columns: columns)
     } catch {
       // Blocks of a row with different scales: no ternary matrix, and none of I2_S.
-      if error.code == .unsupported, tensor.type != .i2_s { return nil }
+      if error.code == .unsupported, tensor.type == .tq1_0 || tensor.type == .tq2_0 {
+        return nil
+      }
       throw QuantError(
         error.code, "\(tensor.name), \(error.subject)", error.problem, remedy: error.remedy)
     }

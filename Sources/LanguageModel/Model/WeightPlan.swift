@@ -10,8 +10,7 @@ struct WeightPlan {
     /// Elements of members of types that may be ternary.
     var ternaryCount: Int {
       members.reduce(0) {
-        let isTernary = $1.tensor.type.map(TernaryWeights.types.contains) ?? false
-        return $0 + (isTernary ? $1.tensor.elementCount : 0)
+        $0 + (TernaryWeights.mayBeTernary($1.tensor) ? $1.tensor.elementCount : 0)
       }
     }
   }

@@ -31,7 +31,10 @@ public final class MappedFile: Sendable {
   private let address: UnsafeSendablePointer
   private let owner: Owner
 
-  private enum Owner: Sendable { case mapping, allocation, caller }
+  private enum Owner: Sendable {
+    case mapping, allocation, caller
+    case whole(MappedFile)
+  }
 
   /// Pointers are not `Sendable`; this one points at memory that nobody writes while the object
   /// lives.
@@ -110,6 +113,13 @@ public final class MappedFile: Sendable {
     owner = .caller
   }
 
+  /// Part of a file, which stays mapped as long as the part lives.
+  package init(partOf whole: MappedFile, _ range: Range<Int>) {
+    path = whole.path
+    address = .init(buffer: UnsafeRawBufferPointer(rebasing: whole.bytes[range]))
+    owner = .whole(whole)
+  }
+
   deinit {
     switch owner {
     case .mapping:
@@ -117,7 +127,7 @@ public final class MappedFile: Sendable {
         munmap(UnsafeMutableRawPointer(mutating: start), address.buffer.count)
       }
     case .allocation: address.buffer.deallocate()
-    case .caller: break
+    case .caller, .whole: break
     }
   }
 }

@@ -7,7 +7,8 @@ struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Requantize or repack a model.",
     discussion: """
-      A GGUF type writes GGUF: matrices in that type, norms in float32. awq, gptq, quick and \
+      A GGUF type writes GGUF: matrices in that type, norms in float32. native writes this \
+      package's own file of ternary weights, with a version and a checksum. awq, gptq, quick and \
       marlin write safetensors with int4 layers under the public tools' names. Among those four \
       nothing is requantized, and Q4_0 layers are repacked as they stand. The file appears whole \
       or not at all.
@@ -16,6 +17,7 @@ struct Convert: ParsableCommand {
 
       EXAMPLES
         quantkernels convert model.gguf --to q4_0 --embeddings q8_0 -o model.q4_0.gguf
+        quantkernels convert model.gguf --to native -o model.qkn
         quantkernels convert model.gguf --to awq --group 64 -o model.awq.safetensors
         quantkernels convert model.awq.safetensors --to quick -o model.quick.safetensors
       """)
@@ -71,7 +73,8 @@ struct Convert: ParsableCommand {
       }
       options.embeddingType = type
     }
-    if case .gguf = target, group != nil || symmetric {
+    let hasGroups = if case .safetensors = target { true } else { false }
+    if !hasGroups, group != nil || symmetric {
       throw QuantError(
         .invalidArgument, "--to \(to)", "its groups and zero points are fixed",
         remedy: "leave --group and --symmetric out")

@@ -10,6 +10,10 @@ struct FiveTritCodec: TernaryCodec {
   private static let blockBytes = 32
   private static let blockElements = 160
   private static let powers: [UInt8] = [1, 3, 9, 27, 81]
+  /// Digit n of every byte at 256n + byte.
+  private static let digits: [UInt8] = powers.flatMap { power in
+    (0..<256).map { UInt8($0) / power % 3 }
+  }
 
   var name: String { "five-trit" }
 
@@ -32,12 +36,14 @@ struct FiveTritCodec: TernaryCodec {
     _ bytes: UnsafeRawBufferPointer, rows: Int, columns: Int,
     into codes: UnsafeMutableBufferPointer<UInt8>
   ) throws(QuantError) -> TernaryMatrix.Scales {
+    let digits = Self.digits
+    let blocks = blocks(columns)
     for row in 0..<rows {
-      for block in 0..<blocks(columns) {
-        let from = bytes.part((row * blocks(columns) + block) * Self.blockBytes, Self.blockBytes)
+      for block in 0..<blocks {
+        let from = bytes.part((row * blocks + block) * Self.blockBytes, Self.blockBytes)
         for n in 0..<5 {
           for j in 0..<32 {
-            let code = from[j] / Self.powers[n] % 3
+            let code = digits[256 * n + Int(from[j])]
             let column = block * Self.blockElements + 32 * n + j
             if column < columns {
               codes[row * columns + column] = code
