@@ -229,6 +229,23 @@ final class SimulateCommandTests: XCTestCase {
     // Four devices, eight M, QUICK and AWQ, with and without the constant.
     XCTAssertEqual(
       claims.count { ($0["claim"] as? String)?.contains(" quick µs") == true }, 64)
+  }
+
+  func testReproduceBitNet() throws {
+    let object = try json(["reproduce", "--only", "bitnet"])
+    let claims = try XCTUnwrap(object["claims"] as? [[String: Any]])
+    let exact = claims.filter { ($0["claim"] as? String)?.hasPrefix("prompts equal") == true }
+    XCTAssertEqual(exact.count, 4)
+    for claim in exact {
+      XCTAssertEqual(claim["verdict"] as? String, "holds", "\(claim)")
+      let isLossy = (claim["claim"] as? String)?.contains("lossy") == true
+      let share = try XCTUnwrap(claim["ours"] as? Double)
+      XCTAssertTrue(isLossy ? share < 100 : share == 100, "\(claim)")
+    }
+    for claim in claims where (claim["claim"] as? String)?.hasPrefix("bits a weight") == true {
+      XCTAssertEqual(claim["verdict"] as? String, "holds", "\(claim)")
+    }
+    XCTAssertEqual(claims.count { ($0["claim"] as? String)?.hasPrefix("W2A8") == true }, 8)
     XCTAssertEqual(try ToolRun(["reproduce", "--only", "palu"]).status, 69)
     XCTAssertEqual(try ToolRun(["reproduce", "--only", "nothing"]).status, 64)
   }

@@ -11,7 +11,7 @@ struct Reproduce: ParsableCommand {
 
       EXAMPLES
         quantkernels reproduce --only quick
-        quantkernels reproduce --only quick --json
+        quantkernels reproduce --only bitnet --json
       """)
 
   /// The papers; those that are not built in yet are known by name.
@@ -26,17 +26,20 @@ struct Reproduce: ParsableCommand {
   @OptionGroup var common: CommonOptions
 
   @Option(
-    name: .long, help: "One paper: quick (tp-aware, bitnet, palu, fast-attention are to come).")
+    name: .long, help: "One paper: quick or bitnet (tp-aware, palu, fast-attention are to come).")
   var only: Paper?
 
   func run() throws {
-    guard only == nil || only == .quick else {
+    guard only == nil || only == .quick || only == .bitnet else {
       throw QuantError(
         .unsupported, "reproduce --only \(only?.rawValue ?? "")", "this paper is not built in yet",
-        remedy: "use --only quick")
+        remedy: "use --only quick or --only bitnet")
     }
     let start = MonotonicClock.nanoseconds()
-    let claims = try QuickReproduction(threads: common.threadCount).claims
+    var claims: [Claim] = []
+    if only != .bitnet { claims += try QuickReproduction(threads: common.threadCount).claims }
+    if only != .quick { claims += try BitNetReproduction(threads: common.threadCount).claims }
+    Console.clearProgress()
     let seconds = MonotonicClock.seconds(since: start)
     let json: JSON = [
       "claims": .array(claims.map(\.json)), "seconds": JSON(seconds),
@@ -48,7 +51,7 @@ struct Reproduce: ParsableCommand {
     ]
     lines += claims.map(\.text)
     lines.append(
-      "QUICK: \(claims.count { $0.verdict == .holds }) hold, \(claims.count { $0.verdict == .off }) "
+      "\(claims.count { $0.verdict == .holds }) hold, \(claims.count { $0.verdict == .off }) "
         + "off, \(claims.count { $0.verdict == .fails }) do not hold; \(fixed(seconds, 1)) s")
     common.finish(json, text: lines.joined(separator: "\n"))
   }

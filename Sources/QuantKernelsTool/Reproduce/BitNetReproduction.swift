@@ -1,0 +1,170 @@
+import DeviceModel
+import LanguageModel
+import QuantKernels
+
+/// bitnet.cpp's claims beside ours: exactness and speed measured on this processor, its GPU kernel
+/// modelled.
+struct BitNetReproduction {
+  private static let paper = "bitnet.cpp"
+  private static let whole = "quantkernels reproduce --only bitnet"
+  private static let first = "arXiv 2410.16144"
+
+  let claims: [Claim]
+
+  init(threads: Int) throws(QuantError) {
+    var claims = try Self.exactness(threads: threads)
+    claims += try Self.sizes()
+    claims += try Self.speed(threads: threads)
+    claims += try Self.gpuTimes(threads: threads)
+    self.claims = claims
+  }
+
+  private static func claim(
+    _ text: String, source: String, published: JSON, ours: JSON, kind: Claim.Kind,
+    error: Double? = nil, _ verdict: Claim.Verdict, command: String? = nil
+  ) -> Claim {
+    Claim(
+      paper: paper, claim: text, source: source, published: published, ours: ours, kind: kind,
+      errorPercent: error, verdict: verdict, command: command ?? whole)
+  }
+
+  private static func load(
+    _ model: SyntheticModel, as format: PackedTernary.Format?, threads: Int
+  ) throws(QuantError) -> LanguageModel {
+    var options = LanguageModel.Options()
+    options.threads = threads
+    options.ternaryFormat = format
+    options.contextLength = 128
+    return try LanguageModel(
+      file: try GGUFFile(bytes: try model.serialized(), name: "synthetic"), options: options,
+      cancellation: Interruption.flag)
+  }
+
+  // MARK: Exactness
+
+  /// Table 7, small; `make exact-match` is the whole.
+  private static func exactness(threads: Int) throws(QuantError) -> [Claim] {
+    var network = SyntheticModel(.bitnetB158)
+    network.weightType = .i2_s
+    network.vocabularySize = 4096
+    let formats: [PackedTernary.Format] = [
+      .twoBit, .fiveTrit, .lookupPairs, .lookupTriples, .lookupRoundedPairs,
+    ]
+    var models: [LanguageModel] = []
+    for format in formats { models.append(try load(network, as: format, threads: threads)) }
+    var match = try ExactMatch(models)
+    var random = SeededRandom(seed: 7)
+    for prompt in 0..<20 {
+      Console.progress("bitnet: prompt \(prompt + 1) of 20")
+      let tokens = (0..<12).map { _ in Int32.random(in: 3..<4096, using: &random) }
+      try match.add(prompt: tokens, tokens: 24, cancellation: Interruption.flag)
+    }
+    return zip(formats.dropFirst(), match.comparisons).map { format, comparison in
+      let share = 100 * Double(comparison.matchedPrompts) / Double(match.prompts)
+      let isExact = share == 100 && comparison.equalSteps == comparison.steps
+      let name = format.isLossless ? "" : " (theirs: TQ types)"
+      return claim(
+        "prompts equal token by token, \(format.rawValue)\(name), %",
+        source: "\(first), table 7", published: format.isLossless ? 100 : 1.4,
+        ours: JSON(share), kind: .measured,
+        format.isLossless == isExact ? .holds : .fails, command: "make exact-match")
+    }
+  }
+
+  // MARK: Size
+
+  private static func sizes() throws(QuantError) -> [Claim] {
+    let (rows, columns) = (4096, 4000)
+    let published: [(PackedTernary.Format, Double, String)] = [
+      (.twoBit, 2, "I2_S, arXiv 2502.11880"), (.fiveTrit, 1.6, "purpleskulll/bitnet-t5b"),
+      (.lookupPairs, 2, "TL1, arXiv 2502.11880"), (.lookupTriples, 1.67, "TL2, arXiv 2502.11880"),
+    ]
+    var claims: [Claim] = []
+    for (format, bits, source) in published {
+      let ours = try PackedTernary(
+        try TernaryMatrix(
+          rows: rows, columns: columns, codes: [UInt8](repeating: 1, count: rows * columns),
+          scales: .tensor(1)), format: format
+      ).bitsPerWeight
+      let error = 100 * (ours / bits - 1)
+      claims.append(
+        claim(
+          "bits a weight of a 4096 × 4000 layer, \(format.rawValue)", source: source,
+          published: JSON(bits), ours: JSON(ours), kind: .counted, error: error,
+          abs(error) <= 2 ? .holds : .off))
+    }
+    return claims
+  }
+
+  // MARK: Speed
+
+  /// Decoding against float16 weights, the paper's own baseline, on the 125M shape.
+  private static func speed(threads: Int) throws(QuantError) -> [Claim] {
+    var ternary = SyntheticModel.bitNet(.m125)
+    ternary.vocabularySize = 4096
+    var float = ternary
+    float.weightType = .f16
+    Console.progress("bitnet: 125M models")
+    let models = [
+      try load(ternary, as: nil, threads: threads), try load(float, as: nil, threads: threads),
+    ]
+    var timings = [Timing(), Timing()]
+    for round in 0..<6 {
+      for (index, model) in models.enumerated() {
+        let session = try model.makeSession()
+        try session.forward([5, 6, 7, 8], cancellation: Interruption.flag)
+        let start = MonotonicClock.nanoseconds()
+        for token in 0..<24 {
+          try Interruption.check()
+          try session.forward(token: Int32(100 + token))
+        }
+        if round > 0 { timings[index].add(24 / MonotonicClock.seconds(since: start)) }
+      }
+    }
+    let ratio = timings[0].median / timings[1].median
+    return [
+      claim(
+        "decode against float16 weights, 125M, \(threads) thread(s)",
+        source: "\(first), table 5: i7-13700H, 2 threads", published: 2.64, ours: JSON(ratio),
+        kind: .measured, ratio >= 2.64 ? .holds : .off,
+        command: "quantkernels bench model (of synthesize --bitnet 125M, and --type f16)"),
+      claim(
+        "the same, most that fewer bytes can give",
+        source: "derived: bytes a token of both", published: .null,
+        ours: JSON(Double(models[1].weightBytesPerToken) / Double(models[0].weightBytesPerToken)),
+        kind: .counted, .unscored),
+    ]
+  }
+
+  // MARK: The GPU kernel
+
+  /// Outputs, inputs, µs on A100-40GB.
+  private static let published: [(outputs: Int, inputs: Int, microseconds: Double)] = [
+    (2560, 2560, 13.32), (3840, 2560, 14.90), (13824, 2560, 18.75), (2560, 6912, 14.49),
+    (3200, 3200, 14.61), (4800, 3200, 13.09), (3200, 10240, 19.64), (20480, 3200, 30.99),
+  ]
+
+  /// W2A8 GEMV: modelled beside published times, as a sanity band of a factor of two.
+  private static func gpuTimes(threads: Int) throws(QuantError) -> [Claim] {
+    let device = DeviceSpec.a100x40
+    var claims: [Claim] = []
+    for (index, shape) in published.enumerated() {
+      Console.progress("bitnet: W2A8 shape \(index + 1) of \(published.count)")
+      let product = try SimulatedMatmul.count(
+        .w2a8, rows: 1, outputs: shape.outputs, inputs: shape.inputs, groupSize: 128, on: device,
+        simulator: WarpSimulator(threads: threads, isCancelled: { Interruption.isRequested }))
+      let ours = try product.estimate(LatencyBound()).microseconds
+      let error = 100 * (ours / shape.microseconds - 1)
+      claims.append(
+        claim(
+          "W2A8 \(shape.outputs) × \(shape.inputs) on \(device.identifier), µs",
+          source: "microsoft/BitNet gpu/README.md", published: JSON(shape.microseconds),
+          ours: JSON(ours), kind: .modelled, error: error,
+          ours <= 2 * shape.microseconds && shape.microseconds <= 2 * ours ? .holds : .off,
+          command:
+            "quantkernels simulate matmul --device a100-40 --kernel w2a8 --m 1 "
+            + "--n \(shape.outputs) --k \(shape.inputs)"))
+    }
+    return claims
+  }
+}
