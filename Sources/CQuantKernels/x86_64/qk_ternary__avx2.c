@@ -20,6 +20,9 @@
 #define QK_FOLD2 8
 #define QK_HEIGHTS(X) X(6) X(5) X(4) X(3) X(2) X(1) // 6 rows × 2 registers of sums, 2 of codes, of 16
 #define QK_TERNARY_QUANTIZE qk_ternary_quantize__avx2
+// 16 registers hold the 8 vectors of sums of two panels or of two rows only if activations are loaded where they are
+// used.
+#define QK_RELOAD __asm__ volatile("" ::: "memory")
 #define LAYER static inline __attribute__((always_inline))
 #define HALVES _Pragma("clang loop unroll(full)") for (int h = 0; h < 2; h++)
 

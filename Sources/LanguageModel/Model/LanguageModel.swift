@@ -105,7 +105,12 @@ public final class LanguageModel: Sendable {
     let context = options.contextLength ?? min(configuration.contextLength, 4096)
     let session = Session.byteCount(
       configuration: configuration, contextLength: context, keyValueType: options.keyValueType)
-    let tensors = file.tensors.map { [$0.byteCount] }
+    let tensors = file.tensors.map { tensor in
+      // Float products hold matrices with one scale as floats.
+      let hasOneScale = tensor.isNativeTernary || tensor.type == .i2_s
+      let isFloats = options.arithmetic == .exact && hasOneScale
+      return isFloats ? [4, tensor.elementCount] : [tensor.byteCount]
+    }
     try MemoryRequirement.check(
       MemoryRequirement.sum(tensors + [[session]]),
       limit: options.memoryLimit ?? MemoryRequirement.availableBytes, subject: file.path,

@@ -80,7 +80,10 @@ final class StackedLinear: Sendable {
     _ members: ArraySlice<Member>, columns: Int, _ packing: Packing
   ) throws(QuantError) -> (Weights, count: Int) {
     let ternary = members.prefix { TernaryWeights.mayBeTernary($0.tensor) }
-    if !ternary.isEmpty,
+    // Kernels of blocks have float products of TQ types too, at an eighth of the floats' bytes.
+    let takesBlocks =
+      packing.arithmetic == .exact && ternary.allSatisfy { !TernaryWeights.becomesFloats($0) }
+    if !ternary.isEmpty, !takesBlocks,
       let matrix = try TernaryWeights.matrix(
         ternary, columns: columns, file: packing.file, order: packing.i2sOrder)
     {
