@@ -1,11 +1,10 @@
 import QuantKernels
 
 extension ModelConverter {
-  /// GGUF to GGUF, or to a native file where `type` is nil.
+  /// GGUF to GGUF or, with the ternary `type`, to a native file.
   func requantize(
-    _ file: GGUFFile, to type: GGMLType?, path: String, _ work: Work
+    _ file: GGUFFile, to type: GGMLType, path: String, _ work: Work
   ) throws(QuantError) -> Summary {
-    let type = type ?? .i2_s  // a native file is ternary as I2_S is, in an order of its own
     let isNative = target == .native
     // Rows of one part for each worker, as floats and as blocks.
     let widest = file.tensors.map(\.columns).max() ?? 0

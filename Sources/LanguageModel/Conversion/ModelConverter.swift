@@ -80,7 +80,8 @@ public struct ModelConverter {
     case (.gguf, .gguf(let type)):
       return try requantize(try GGUFFile(path: source), to: type, path: path, work)
     case (.gguf, .native):
-      return try requantize(try GGUFFile(path: source), to: nil, path: path, work)
+      // Ternary as I2_S is, in an order of its own.
+      return try requantize(try GGUFFile(path: source), to: .i2_s, path: path, work)
     case (.gguf, .safetensors(let format)):
       return try exportLayers(
         of: try GGUFCheckpoint(try GGUFFile(path: source)), as: format, path: path, work)

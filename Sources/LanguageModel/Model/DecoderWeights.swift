@@ -91,6 +91,14 @@ struct DecoderWeights: Sendable {
       rowBytes + packed.reduce(0) { $0 + $1.byteCount + ($1.bias?.count ?? 0) * 4 }
   }
 
+  /// Bytes of each tensor when it is packed, as factors for ``MemoryRequirement``.
+  static func memory(of file: GGUFFile, arithmetic: Arithmetic) -> [[Int]] {
+    file.tensors.map {
+      arithmetic == .exact && TernaryWeights.hasOneScale($0)
+        ? [4, $0.elementCount] : [$0.byteCount]
+    }
+  }
+
   private static func pack(
     _ jobs: [WeightPlan.Linear], _ packing: StackedLinear.Packing,
     cancellation: CancellationFlag?, progress: ((Double) -> Void)?

@@ -105,12 +105,7 @@ public final class LanguageModel: Sendable {
     let context = options.contextLength ?? min(configuration.contextLength, 4096)
     let session = Session.byteCount(
       configuration: configuration, contextLength: context, keyValueType: options.keyValueType)
-    let tensors = file.tensors.map { tensor in
-      // Float products hold matrices with one scale as floats.
-      let hasOneScale = tensor.isNativeTernary || tensor.type == .i2_s
-      let isFloats = options.arithmetic == .exact && hasOneScale
-      return isFloats ? [4, tensor.elementCount] : [tensor.byteCount]
-    }
+    let tensors = DecoderWeights.memory(of: file, arithmetic: options.arithmetic)
     try MemoryRequirement.check(
       MemoryRequirement.sum(tensors + [[session]]),
       limit: options.memoryLimit ?? MemoryRequirement.availableBytes, subject: file.path,

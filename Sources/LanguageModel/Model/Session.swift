@@ -76,7 +76,7 @@ public final class Session {
   init(model: LanguageModel, contextLength: Int, keyValueType: KeyValueType) throws(QuantError) {
     let configuration = model.configuration
     try Self.check(contextLength: contextLength, of: configuration)
-    let tensors = model.file.tensors.map { [$0.byteCount] }
+    let tensors = DecoderWeights.memory(of: model.file, arithmetic: model.options.arithmetic)
     let bytes = Self.byteCount(
       configuration: configuration, contextLength: contextLength, keyValueType: keyValueType)
     try MemoryRequirement.check(

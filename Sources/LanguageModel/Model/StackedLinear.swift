@@ -13,8 +13,6 @@ final class StackedLinear: Sendable {
   let bias: FloatBuffer?
   /// Bytes that a product of one row reads.
   let byteCount: Int
-  /// The kernel that a product of one row runs, for reports; the first one where there are several.
-  let kernelName: String
 
   /// One member: a matrix of the file, a factor of its values and its bias, if any.
   struct Member {
@@ -43,13 +41,6 @@ final class StackedLinear: Sendable {
       case .ternary(let weights): weights.byteCount
       }
     }
-
-    func kernelName(_ arithmetic: Arithmetic) -> String {
-      switch self {
-      case .blocks(let weights): weights.kernelName(count: 1, arithmetic: arithmetic)
-      case .ternary(let weights): weights.kernelName(count: 1)
-      }
-    }
   }
 
   init(_ members: [Member], columns: Int, packing: Packing) throws(QuantError) {
@@ -66,7 +57,6 @@ final class StackedLinear: Sendable {
     rows = firstRow
     self.columns = columns
     byteCount = blocks.reduce(0) { $0 + $1.weights.byteCount }
-    kernelName = blocks.first?.weights.kernelName(packing.arithmetic) ?? ""
     if members.contains(where: { $0.bias != nil }) {
       bias = FloatBuffer(
         members.flatMap { $0.bias ?? [Float](repeating: 0, count: $0.tensor.rows) })
@@ -82,7 +72,10 @@ final class StackedLinear: Sendable {
     let ternary = members.prefix { TernaryWeights.mayBeTernary($0.tensor) }
     // Kernels of blocks have float products of TQ types too, at an eighth of the floats' bytes.
     let takesBlocks =
-      packing.arithmetic == .exact && ternary.allSatisfy { !TernaryWeights.becomesFloats($0) }
+      packing.arithmetic == .exact
+      && ternary.allSatisfy {
+        !TernaryWeights.hasOneScale($0.tensor) && $0.scale == nil
+      }
     if !ternary.isEmpty, !takesBlocks,
       let matrix = try TernaryWeights.matrix(
         ternary, columns: columns, file: packing.file, order: packing.i2sOrder)

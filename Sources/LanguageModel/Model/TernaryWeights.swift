@@ -18,10 +18,10 @@ public struct TernaryWeights: Sendable, Equatable {
     tensor.isNativeTernary || tensor.type.map(types.contains) ?? false
   }
 
-  /// Whether float products hold a member as float32: I2_S and native matrices, which have one scale
-  /// for all rows, and those with a scale of their own.
-  static func becomesFloats(_ member: StackedLinear.Member) -> Bool {
-    member.tensor.isNativeTernary || member.tensor.type == .i2_s || member.scale != nil
+  /// Whether a matrix has one scale for all rows, as I2_S and native ones do: float products hold
+  /// it as float32.
+  static func hasOneScale(_ tensor: GGUFTensor) -> Bool {
+    tensor.isNativeTernary || tensor.type == .i2_s
   }
 
   /// The format that the caller names, else the one that reads faster from memory with these

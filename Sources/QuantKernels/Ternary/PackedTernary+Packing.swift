@@ -61,16 +61,6 @@ extension PackedTernary {
     }
   }
 
-  /// As above, with one scale for all rows.
-  package convenience init(
-    rows: Int, columns: Int, codes: [UInt8], scale: Float, format: Format,
-    instructionSet: InstructionSet, pool: WorkerPool
-  ) throws(QuantError) {
-    try self.init(
-      TernaryCodes(rows: rows, columns: columns, codes: codes, scales: [scale]), format: format,
-      instructionSet: instructionSet, pool: pool)
-  }
-
   /// Place of each code of a vector, `[16 outputs][k]`, in units of a byte's places.
   func vectorPlaces() throws(QuantError) -> [Int] {
     let steps = Int(qk_ternary_steps(format.panel))

@@ -73,13 +73,20 @@ enum WeightFormat: Equatable {
     }
   }
 
-  private static func randomTernary(rows: Int, columns: Int) throws(QuantError) -> TernaryMatrix {
-    let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
-    guard !overflow, elements < 1 << 36 else {
+  private static func product(
+    _ a: Int, _ b: Int, below limit: Int, rows: Int, columns: Int
+  ) throws(QuantError) -> Int {
+    let (product, overflow) = a.multipliedReportingOverflow(by: b)
+    guard !overflow, product < limit else {
       throw QuantError(
         .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
         remedy: "choose a smaller shape")
     }
+    return product
+  }
+
+  private static func randomTernary(rows: Int, columns: Int) throws(QuantError) -> TernaryMatrix {
+    let elements = try product(rows, columns, below: 1 << 36, rows: rows, columns: columns)
     var random = SplitRandom(seed: 4)
     // Three of four bytes' values are codes; the fourth becomes 0, as about half of a model's are.
     let codes = try randomBytes(elements, &random, mask: 3).map { $0 == 3 ? 1 : $0 }
@@ -96,12 +103,7 @@ enum WeightFormat: Equatable {
         .invalidArgument, "--group \(group)", "does not divide K = \(columns)",
         remedy: "choose a multiple of 32 that divides K, or K itself")
     }
-    let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
-    guard !overflow, elements < 1 << 36 else {
-      throw QuantError(
-        .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
-        remedy: "choose a smaller shape")
-    }
+    let elements = try product(rows, columns, below: 1 << 36, rows: rows, columns: columns)
     let groups = rows * (columns / group)
     let codes = try randomBytes(elements, &random, mask: 15)
     return try Int4Matrix(
@@ -123,12 +125,7 @@ enum WeightFormat: Equatable {
         "is no multiple of the \(type.blockElements) of a block",
         remedy: "choose such a K")
     }
-    let (total, overflow) = rows.multipliedReportingOverflow(by: rowBytes)
-    guard !overflow, total < 1 << 37 else {
-      throw QuantError(
-        .outOfMemory, "weights \(rows)×\(columns)", "too many elements",
-        remedy: "choose a smaller shape")
-    }
+    let total = try product(rows, rowBytes, below: 1 << 37, rows: rows, columns: columns)
     var random = SplitRandom(seed: 3)
     let half: UInt16 = 0x1C00  // 2⁻⁸
     switch type {
