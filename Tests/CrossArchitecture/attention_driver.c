@@ -1,7 +1,7 @@
 // Runs the vector operations and the attention of every level that this processor supports and
-// compares bits with the scalar level: over counts that end in every part of a vector, head widths,
-// groups, windows, soft-caps, both cache types, and rows computed together against rows computed
-// alone.
+// compares bits with the scalar level: over counts that end in every part of a vector, widths of
+// keys and values, groups, windows, bit masks, slopes, soft-caps, sinks, every cache type, and rows
+// computed together against rows computed alone.
 //
 //   attention_driver scalar,neonDotprod,neonI8mm
 //
@@ -100,32 +100,57 @@ static void check_vectors(qk_isa isa) {
 
 // MARK: Attention
 
-enum { POSITIONS = 550 };
+enum { POSITIONS = 550, BLOCKS = (POSITIONS + 15) / 16 };
 
 typedef struct shape {
-  ptrdiff_t dimension, group, window;
+  ptrdiff_t key_width, value_width, group, window;
   float cap;
+  int slopes, sinks, mask;
 } shape;
 
 typedef struct cache {
   guarded keys, values;
-  int half;
+  qk_kv_type type;
 } cache;
 
-// Attends from `count` positions from `first` on into out; partitions apart and merged when
-// `split`.
+static const float slopes[] = {0.7f, 0.1f, 0.01f, 0.3f, 0.05f, 1.0f, 0.2f};
+static const float sinks[] = {0.5f, 3.0f, -2.0f, 0.0f, 1.0f, 8.0f, -9.0f};
+// A word of keys that a query's bits leave out, one that they see whole, and others.
+static uint64_t masks[POSITIONS][POSITIONS / 64 + 1];
+
+// Attends from `count` queries from `first` on into out; partitions apart and merged when `split`.
 static void attend(const qk_attention_kernels *k, const shape *s, const cache *c,
-                   const float *queries, ptrdiff_t first, ptrdiff_t count, int split, float *out) {
-  const ptrdiff_t d = s->dimension, stride = (d + 15) / 16 * 16, rows = count * s->group;
+                   const float *queries, ptrdiff_t first, ptrdiff_t count, int split, float *out,
+                   float *logarithms) {
+  const ptrdiff_t d = s->key_width, stride = qk_value_stride(s->value_width);
+  const ptrdiff_t rows = count * s->group;
   const size_t states = (size_t)(rows * (QK_ATTENTION_STATE_HEADER + stride));
   guarded gq = reserve(4 * (size_t)(rows * d)), gs = reserve(4 * states), gl = reserve(4 * states);
   guarded gp = reserve(4 * QK_ATTENTION_ROWS * QK_ATTENTION_PARTITION);
   // Scores may hold anything from before.
   memset(gp.bytes, 0xFF, 4 * QK_ATTENTION_ROWS * QK_ATTENTION_PARTITION);
+  static qk_attention_range ranges[POSITIONS];
+  static int64_t positions[POSITIONS];
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const int64_t low = s->window > 0 ? first + i - s->window + 1 : 0;
+    ranges[i] = (qk_attention_range){low > 0 ? low : 0, first + i + 1};
+    positions[i] = first + i;
+  }
   const float factor = 0.3f / (s->cap != 0 ? s->cap : 1);
   const float *source = queries + first * s->group * d;
-  qk_attention_rows r = {(float *)gq.bytes, (float *)gs.bytes, (float *)gp.bytes, rows,  d, stride,
-                         s->group,          first,             s->window,         s->cap};
+  qk_attention_rows r = {.queries = (float *)gq.bytes,
+                         .states = (float *)gs.bytes,
+                         .scores = (float *)gp.bytes,
+                         .rows = rows,
+                         .key_width = d,
+                         .value_stride = stride,
+                         .rows_per_position = s->group,
+                         .seen = ranges,
+                         .mask = s->mask ? masks[first] : NULL,
+                         .mask_words = POSITIONS / 64 + 1,
+                         .slopes = s->slopes ? slopes : NULL,
+                         .positions = positions,
+                         .soft_cap_log2e = s->cap};
   k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
              (float *)gs.bytes);
   for (ptrdiff_t start = 0; start < first + count; start += QK_ATTENTION_PARTITION) {
@@ -134,65 +159,103 @@ static void attend(const qk_attention_kernels *k, const shape *s, const cache *c
                  (float *)gl.bytes);
       r.states = (float *)gl.bytes;
     }
-    if (c->half)
-      k->partition_half(&r, start, (const uint16_t *)c->keys.bytes + start * d,
-                        (const uint16_t *)c->values.bytes + start * stride);
-    else
-      k->partition_float(&r, start, (const float *)c->keys.bytes + start * d,
-                         (const float *)c->values.bytes + start * stride);
+    const void *keys[QK_ATTENTION_POINTERS], *values[QK_ATTENTION_POINTERS];
+    for (ptrdiff_t i = 0; i < QK_ATTENTION_POINTERS; i++) {
+      const ptrdiff_t block = start / 16 + i < BLOCKS ? start / 16 + i : BLOCKS - 1;
+      keys[i] = (const char *)c->keys.bytes + block * qk_key_block_bytes(c->type, d);
+      values[i] =
+          (const char *)c->values.bytes + block * qk_value_block_bytes(c->type, s->value_width);
+    }
+    k->partition[c->type](&r, start, keys, values);
     if (split) k->merge((float *)gs.bytes, (float *)gl.bytes, rows, stride);
   }
-  k->finish((float *)gs.bytes, count, s->group, d, stride, out, s->group * d);
+  k->finish((float *)gs.bytes, count, s->group, s->value_width, stride, s->sinks ? sinks : NULL,
+            out, s->group * s->value_width, logarithms, s->group);
   release(gq), release(gs), release(gl), release(gp);
 }
 
 static cache store(const qk_attention_kernels *k, const float *keys, const float *values,
-                   ptrdiff_t d, int half) {
-  const ptrdiff_t stride = (d + 15) / 16 * 16, positions = (POSITIONS + 63) / 64 * 64;
-  const size_t size = half ? 2 : 4;
-  cache c = {reserve(size * (size_t)(positions * d)), reserve(size * (size_t)(positions * stride)),
-             half};
-  for (ptrdiff_t t = 0; t < POSITIONS;) { // in runs of 1, 2, 4, ...
-    ptrdiff_t count = t + 1 < POSITIONS - t ? t + 1 : POSITIONS - t;
-    if (half)
-      k->store_half(keys + t * d, values + t * d, d, t, count, d, stride, (uint16_t *)c.keys.bytes,
-                    (uint16_t *)c.values.bytes);
-    else
-      k->store_float(keys + t * d, values + t * d, d, t, count, d, stride, (float *)c.keys.bytes,
-                     (float *)c.values.bytes);
+                   const shape *s, qk_kv_type type) {
+  const ptrdiff_t key_bytes = qk_key_block_bytes(type, s->key_width);
+  const ptrdiff_t value_bytes = qk_value_block_bytes(type, s->value_width);
+  cache c = {reserve((size_t)(BLOCKS * key_bytes)), reserve((size_t)(BLOCKS * value_bytes)), type};
+  memset(c.keys.bytes, 0, (size_t)(BLOCKS * key_bytes));
+  memset(c.values.bytes, 0, (size_t)(BLOCKS * value_bytes));
+  for (ptrdiff_t t = 0, most = 1; t < POSITIONS; most = most % 16 + 1) { // in runs of 1, 2, 3, ...
+    ptrdiff_t count = 16 - t % 16;
+    if (count > most) count = most;
+    if (count > POSITIONS - t) count = POSITIONS - t;
+    k->store[type](keys + t * s->key_width, s->key_width, values + t * s->value_width,
+                   s->value_width, t % 16, count, s->key_width, s->value_width,
+                   (char *)c.keys.bytes + t / 16 * key_bytes,
+                   (char *)c.values.bytes + t / 16 * value_bytes);
     t += count;
   }
   return c;
 }
 
+// The same numbers as float32, by `widen`.
+static cache widened(const qk_attention_kernels *k, const cache *c, const shape *s) {
+  const ptrdiff_t stride = qk_value_stride(s->value_width);
+  cache wide = {reserve((size_t)(BLOCKS * 64 * s->key_width)),
+                reserve((size_t)(BLOCKS * 64 * stride)), QK_KV_FLOAT};
+  for (ptrdiff_t b = 0; b < BLOCKS; b++)
+    k->widen[c->type](
+        (char *)c->keys.bytes + b * qk_key_block_bytes(c->type, s->key_width),
+        (char *)c->values.bytes + b * qk_value_block_bytes(c->type, s->value_width), s->key_width,
+        stride, (float *)wide.keys.bytes + b * 16 * s->key_width,
+        (float *)wide.values.bytes + b * 16 * stride);
+  return wide;
+}
+
 static void check_attention(qk_isa isa) {
-  static const shape shapes[] = {{16, 1, 0, 0}, {33, 2, 0, 0}, {64, 3, 0, 0}, {80, 1, 100, 0},
-                                 {8, 7, 0, 2},  {128, 4, 300, 3}, {1, 5, 1, 0}};
+  static const shape shapes[] = {
+      {16, 16, 1, 0, 0, 0, 0, 0},    {33, 33, 2, 0, 0, 0, 1, 0},   {64, 64, 3, 0, 0, 1, 0, 0},
+      {80, 80, 1, 100, 0, 0, 0, 1},  {8, 8, 7, 0, 2, 1, 1, 1},     {128, 128, 4, 300, 3, 0, 0, 0},
+      {1, 1, 5, 1, 0, 0, 0, 0},      {40, 72, 2, 0, 0, 0, 0, 1},   {96, 24, 6, 0, 0, 0, 1, 0},
+      {256, 256, 1, 0, 0, 0, 0, 0},  {48, 160, 3, 0, 0, 1, 1, 1},
+  };
   static const ptrdiff_t edges[] = {0, 1, 15, 16, 63, 64, 255, 256, 257, 511, 512, 549};
   const qk_attention_kernels *k = qk_attention_kernels_for(isa),
                              *scalar = qk_attention_kernels_for(QK_ISA_SCALAR);
+  for (ptrdiff_t q = 0; q < POSITIONS; q++)
+    for (ptrdiff_t word = 0; word < POSITIONS / 64 + 1; word++)
+      masks[q][word] = (q + word) % 3 == 0   ? 0
+                       : (q + word) % 3 == 1 ? ~(uint64_t)0
+                                             : 0x9E3779B97F4A7C15u * (uint64_t)(q * 16 + word + 1);
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-    for (int half = 0; half < 2; half++) {
+    for (int type = 0; type < QK_KV_COUNT; type++) {
       const shape *s = &shapes[i];
-      const size_t width = (size_t)(s->group * s->dimension),
-                   kv = (size_t)(POSITIONS * s->dimension);
-      guarded gq, gk, gv, go, ga, gb;
-      const float *queries = floats(&gq, POSITIONS * width, 2), *keys = floats(&gk, kv, 2),
-                  *values = floats(&gv, kv, 1);
-      float *all = floats(&go, POSITIONS * width, 1), *a = floats(&ga, width, 1),
-            *b = floats(&gb, width, 1);
-      cache own = store(k, keys, values, s->dimension, half);
-      cache other = store(scalar, keys, values, s->dimension, half);
-      same("the stored keys", isa, (long)i, own.keys.bytes, other.keys.bytes, (half ? 2 : 4) * kv);
-      attend(k, s, &own, queries, 0, POSITIONS, 0, all);
+      const size_t wide = (size_t)(s->group * s->key_width),
+                   out = (size_t)(s->group * s->value_width), group = (size_t)s->group;
+      guarded gq, gk, gv, go, gl, ga, gb, gm;
+      const float *queries = floats(&gq, POSITIONS * wide, 2),
+                  *keys = floats(&gk, (size_t)(POSITIONS * s->key_width), 2),
+                  *values = floats(&gv, (size_t)(POSITIONS * s->value_width), 1);
+      float *all = floats(&go, POSITIONS * out, 1), *logarithms = floats(&gl, POSITIONS * group, 1);
+      float *a = floats(&ga, out, 1), *b = floats(&gb, out, 1), *m = floats(&gm, group, 1);
+      cache own = store(k, keys, values, s, (qk_kv_type)type);
+      cache other = store(scalar, keys, values, s, (qk_kv_type)type);
+      const size_t stored = (size_t)(BLOCKS * qk_key_block_bytes(own.type, s->key_width));
+      same("the stored keys", isa, (long)i, own.keys.bytes, other.keys.bytes, stored);
+      same("the stored values", isa, (long)i, own.values.bytes, other.values.bytes,
+           (size_t)(BLOCKS * qk_value_block_bytes(own.type, s->value_width)));
+      attend(k, s, &own, queries, 0, POSITIONS, 0, all, logarithms);
+      cache floats_of_it = widened(k, &own, s);
       for (size_t e = 0; e < sizeof edges / sizeof *edges; e++) {
-        attend(k, s, &own, queries, edges[e], 1, 1, a);
-        same("a row alone", isa, (long)edges[e], a, all + (size_t)edges[e] * width, 4 * width);
-        attend(scalar, s, &other, queries, edges[e], 1, 0, b);
-        same("attention", isa, (long)edges[e], a, b, 4 * width);
+        const size_t at = (size_t)edges[e];
+        attend(k, s, &own, queries, edges[e], 1, 1, a, m);
+        same("a row alone", isa, (long)at, a, all + at * out, 4 * out);
+        same("its logarithm", isa, (long)at, m, logarithms + at * group, 4 * group);
+        attend(scalar, s, &other, queries, edges[e], 1, 0, b, m);
+        same("attention", isa, (long)at, a, b, 4 * out);
+        same("logarithm", isa, (long)at, m, logarithms + at * group, 4 * group);
+        attend(k, s, &floats_of_it, queries, edges[e], 1, 0, b, NULL);
+        same("attention over the widened", isa, (long)at, a, b, 4 * out);
       }
-      release(gq), release(gk), release(gv), release(go), release(ga), release(gb);
-      release(own.keys), release(own.values), release(other.keys), release(other.values);
+      release(gq), release(gk), release(gv), release(go), release(gl), release(ga), release(gb);
+      release(gm), release(own.keys), release(own.values), release(other.keys);
+      release(other.values), release(floats_of_it.keys), release(floats_of_it.values);
     }
 }
 

@@ -42,8 +42,11 @@ final class AttentionCacheTests: XCTestCase {
 
   func testOnlyFiniteNumbersComeIn() throws {
     let good = [Float](repeating: 1, count: 40)
+    let tooLarge: [KeyValueType: [Float]] = [
+      .f16: [65520, -65520], .bf16: [0x1.FFp127], .q8_0: [-65520 * 127], .q4_0: [65520 * 8],
+    ]
     for type in KeyValueType.allCases {
-      for bad in [Float.nan, .infinity, -.infinity] + (type == .f16 ? [65520, -65520] : []) {
+      for bad in [Float.nan, .infinity, -.infinity] + (tooLarge[type] ?? []) {
         for index in [0, 15, 16, 39] {
           let cache = try KeyValueCache(
             type: type, keyValueHeads: 1, headDimension: 40, capacity: 1)
@@ -80,8 +83,8 @@ final class AttentionCacheTests: XCTestCase {
 
   func testSizesAndTruncation() throws {
     let cache = try KeyValueCache(type: .f16, keyValueHeads: 3, headDimension: 64, capacity: 100)
-    // 128 positions of 3 heads of 64 keys and 64 values of 2 bytes.
-    XCTAssertEqual(cache.byteCount, 128 * 3 * 128 * 2)
+    // Blocks of 16: 112 positions of 3 heads of 64 keys and 64 values of 2 bytes.
+    XCTAssertEqual(cache.byteCount, 112 * 3 * 128 * 2)
     XCTAssertEqual(cache.bytesPerPosition, 3 * 128 * 2)
     let floats = [Float](repeating: 1, count: 10 * 192)
     try cache.append(keys: floats, values: floats, count: 10)

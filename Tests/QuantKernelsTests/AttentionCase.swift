@@ -124,6 +124,10 @@ struct AttentionCase {
 
   /// A number as the cache keeps it.
   private func stored(_ x: Float) -> Float {
-    type == .f32 ? x : HalfPrecision.float(fromHalf: HalfPrecision.half(x))
+    switch type {
+    case .f16: HalfPrecision.float(fromHalf: HalfPrecision.half(x))
+    case .bf16: Float(bitPattern: UInt32(HalfPrecision.brain(x)) << 16)
+    default: x
+    }
   }
 }

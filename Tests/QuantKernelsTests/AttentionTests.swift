@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [32, 64, 80, 96, 128, 256, 1, 7, 37], KeyValueType.allCases)
+  @Test(arguments: [32, 64, 80, 96, 128, 256, 1, 7, 37], [KeyValueType.f32, .f16, .bf16])
   func matchesFloat64(dimension: Int, type: KeyValueType) throws {
     let test = AttentionCase(
       heads: 2, keyValueHeads: 1, dimension: dimension, positions: 66, type: type)

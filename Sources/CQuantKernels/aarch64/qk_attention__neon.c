@@ -1,6 +1,7 @@
 #if defined(__aarch64__)
 #include "qk_attention.h"
 
+#include "bodies/qk_attention_common.h"
 #include "bodies/qk_vector_constants.h"
 
 #include <arm_neon.h>

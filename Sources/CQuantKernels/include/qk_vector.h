@@ -10,8 +10,10 @@
 
 #if defined(__clang__)
 #define QK_NONNULL _Nonnull
+#define QK_NULLABLE _Nullable
 #else
 #define QK_NONNULL
+#define QK_NULLABLE
 #endif
 
 typedef struct qk_vector_kernels {

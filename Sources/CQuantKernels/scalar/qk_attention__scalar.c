@@ -1,6 +1,6 @@
 #include "qk_attention.h"
 
-#include "qk_vector_math__scalar.h"
+#include "bodies/qk_attention_common.h"
 
 #include <math.h>
 #include <string.h>
@@ -8,10 +8,10 @@
 #pragma STDC FP_CONTRACT OFF
 
 static void prepare(const float *source, ptrdiff_t source_stride, float factor, ptrdiff_t positions,
-                    ptrdiff_t rows_per_position, ptrdiff_t head_dimension, ptrdiff_t value_stride,
+                    ptrdiff_t rows_per_position, ptrdiff_t key_width, ptrdiff_t value_stride,
                     float *queries, float *states) {
   for (ptrdiff_t t = 0; t < positions; t++)
-    for (ptrdiff_t i = 0; i < rows_per_position * head_dimension; i++)
+    for (ptrdiff_t i = 0; i < rows_per_position * key_width; i++)
       *queries++ = source[t * source_stride + i] * factor;
   ptrdiff_t stride = QK_ATTENTION_STATE_HEADER + value_stride;
   memset(states, 0, (size_t)(positions * rows_per_position * stride) * sizeof(float));
@@ -30,122 +30,134 @@ static void merge_one(float *state, float maximum, float sum, const float *outpu
   for (ptrdiff_t k = 0; k < value_stride; k++) o[k] = fmaf(output[k], b, o[k] * a);
 }
 
-typedef float (*read_element)(const void *base, ptrdiff_t index);
-
-static float read_float(const void *base, ptrdiff_t index) { return ((const float *)base)[index]; }
-
-static float read_half(const void *base, ptrdiff_t index) {
-  return qk_half_to_float__scalar(((const uint16_t *)base)[index]);
+static int sees(const qk_attention_rows *rows, ptrdiff_t query, int64_t key) {
+  const qk_attention_range seen = rows->seen[query];
+  if (key < seen.low || key >= seen.high) return 0;
+  return rows->mask == NULL ||
+         (rows->mask[query * rows->mask_words + key / 64] >> (key % 64) & 1) != 0;
 }
 
-static void partition_row(const qk_attention_rows *rows, ptrdiff_t r, ptrdiff_t start,
-                          const void *keys, const void *values, read_element read) {
-  ptrdiff_t position = rows->first_position + r / rows->rows_per_position;
-  ptrdiff_t low = rows->window > 0 ? position - rows->window + 1 - start : 0;
-  ptrdiff_t high = position + 1 - start;
-  if (low < 0) low = 0;
-  if (high > QK_ATTENTION_PARTITION) high = QK_ATTENTION_PARTITION;
-  if (low >= high) return;
-
-  const ptrdiff_t d = rows->head_dimension;
+static void partition_row(qk_kv_type type, const qk_attention_rows *rows, ptrdiff_t r,
+                          int64_t start, const void *const *keys, const void *const *values) {
+  const ptrdiff_t query = r / rows->rows_per_position;
+  const ptrdiff_t d = rows->key_width, stride = rows->value_stride;
   const float *q = rows->queries + r * d;
   float *p = rows->scores;
   float maximum = -INFINITY;
-  for (ptrdiff_t j = low; j < high; j++) {
+  int any = 0;
+  for (ptrdiff_t j = 0; j < QK_ATTENTION_PARTITION; j++) {
+    p[j] = -INFINITY;
+    if (!sees(rows, query, start + j)) continue;
+    any = 1;
     float s = 0.0f;
-    for (ptrdiff_t k = 0; k < d; k++) s = fmaf(q[k], read(keys, (j / 16 * d + k) * 16 + j % 16), s);
+    for (ptrdiff_t i = 0; i < d; i++)
+      s = fmaf(q[i], qk_kv_read(type, keys[j / 16], d, j % 16, i, 0), s);
     if (rows->soft_cap_log2e != 0.0f) s = qk_tanh__scalar(s) * rows->soft_cap_log2e;
+    if (rows->slopes != NULL)
+      s = fmaf(rows->slopes[r % rows->rows_per_position],
+               (float)(start - rows->positions[query] + j), s);
     p[j] = s;
     maximum = s > maximum ? s : maximum;
   }
+  if (!any) return;
   float lanes[16] = {0};
-  for (ptrdiff_t j = low; j < high; j++) {
+  for (ptrdiff_t j = 0; j < QK_ATTENTION_PARTITION; j++) {
+    if (!sees(rows, query, start + j)) {
+      p[j] = 0;
+      continue;
+    }
     p[j] = qk_exp2_nonpositive__scalar(p[j] - maximum);
     lanes[j % 16] += p[j];
   }
   float sum = qk_sum16__scalar(lanes);
 
   // Column by column, so that no room for a partial output is needed.
-  float *state = rows->states + r * (QK_ATTENTION_STATE_HEADER + rows->value_stride);
+  float *state = rows->states + r * (QK_ATTENTION_STATE_HEADER + stride);
   float top = state[0] > maximum ? state[0] : maximum;
   float a = qk_exp2_nonpositive__scalar(state[0] - top);
   float b = qk_exp2_nonpositive__scalar(maximum - top);
   state[0] = top;
   state[1] = fmaf(sum, b, state[1] * a);
   float *o = state + QK_ATTENTION_STATE_HEADER;
-  for (ptrdiff_t k = 0; k < rows->value_stride; k++) {
+  for (ptrdiff_t e = 0; e < stride; e++) {
     float x = 0.0f;
-    for (ptrdiff_t j = low; j < high; j++)
-      x = fmaf(p[j], read(values, j * rows->value_stride + k), x);
-    o[k] = fmaf(x, b, o[k] * a);
+    for (ptrdiff_t j = 0; j < QK_ATTENTION_PARTITION; j++)
+      if (sees(rows, query, start + j))
+        x = fmaf(p[j], qk_kv_read(type, values[j / 16], stride, j % 16, e, 1), x);
+    o[e] = fmaf(x, b, o[e] * a);
   }
-}
-
-static void partition_float(const qk_attention_rows *rows, ptrdiff_t start, const float *keys,
-                            const float *values) {
-  for (ptrdiff_t r = 0; r < rows->rows; r++)
-    partition_row(rows, r, start, keys, values, read_float);
-}
-
-static void partition_half(const qk_attention_rows *rows, ptrdiff_t start, const uint16_t *keys,
-                           const uint16_t *values) {
-  for (ptrdiff_t r = 0; r < rows->rows; r++)
-    partition_row(rows, r, start, keys, values, read_half);
 }
 
 static void merge(float *states, const float *later, ptrdiff_t rows, ptrdiff_t value_stride) {
   ptrdiff_t stride = QK_ATTENTION_STATE_HEADER + value_stride;
-  for (ptrdiff_t r = 0; r < rows; r++, states += stride, later += stride)
-    if (later[1] != 0.0f)  // else these rows saw nothing there
+  for (ptrdiff_t r = 0; r < rows; r++, states += stride, later += stride) {
+    if (later[1] == 0.0f) continue;  // these rows saw nothing there
+    if (states[1] == 0.0f)           // or nothing before
+      memcpy(states, later, (size_t)stride * sizeof(float));
+    else
       merge_one(states, later[0], later[1], later + QK_ATTENTION_STATE_HEADER, value_stride);
+  }
 }
 
 static void finish(const float *states, ptrdiff_t positions, ptrdiff_t rows_per_position,
-                   ptrdiff_t head_dimension, ptrdiff_t value_stride, float *output,
-                   ptrdiff_t output_stride) {
+                   ptrdiff_t value_width, ptrdiff_t value_stride, const float *sinks,
+                   float *output, ptrdiff_t output_stride, float *logarithms,
+                   ptrdiff_t logarithm_stride) {
   for (ptrdiff_t t = 0; t < positions; t++)
     for (ptrdiff_t g = 0; g < rows_per_position; g++) {
+      float maximum = states[0], sum = states[1], factor = 1.0f;
+      if (sinks != NULL) {
+        maximum = maximum > sinks[g] ? maximum : sinks[g];
+        factor = qk_exp2_nonpositive__scalar(states[0] - maximum);
+        sum = fmaf(1.0f, qk_exp2_nonpositive__scalar(sinks[g] - maximum), sum * factor);
+      }
+      if (logarithms != NULL) logarithms[t * logarithm_stride + g] = qk_logarithm(maximum, sum);
       // + 0: a masked key may have turned a negative zero positive.
-      for (ptrdiff_t k = 0; k < head_dimension; k++)
-        output[t * output_stride + g * head_dimension + k] =
-            states[QK_ATTENTION_STATE_HEADER + k] / states[1] + 0.0f;
+      for (ptrdiff_t k = 0; k < value_width; k++)
+        output[t * output_stride + g * value_width + k] =
+            states[QK_ATTENTION_STATE_HEADER + k] * factor / (sum == 0.0f ? 1.0f : sum) + 0.0f;
       states += QK_ATTENTION_STATE_HEADER + value_stride;
     }
 }
 
-static void store_float(const float *source_keys, const float *source_values,
-                        ptrdiff_t source_stride, ptrdiff_t position, ptrdiff_t count,
-                        ptrdiff_t head_dimension, ptrdiff_t value_stride, float *keys,
-                        float *values) {
-  for (ptrdiff_t t = 0; t < count; t++) {
-    ptrdiff_t j = position + t;
-    for (ptrdiff_t k = 0; k < head_dimension; k++) {
-      keys[(j / 16 * head_dimension + k) * 16 + j % 16] = source_keys[t * source_stride + k];
-      values[j * value_stride + k] = source_values[t * source_stride + k];
-    }
+static void store_QK_KV_HALF(const float *keys, ptrdiff_t key_stride, const float *values,
+                             ptrdiff_t values_stride, ptrdiff_t first, ptrdiff_t count,
+                             ptrdiff_t key_width, ptrdiff_t value_width, void *key_block,
+                             void *value_block) {
+  const ptrdiff_t stride = qk_value_stride(value_width);
+  for (ptrdiff_t p = first; p < first + count; p++, keys += key_stride, values += values_stride) {
+    for (ptrdiff_t i = 0; i < key_width; i++)
+      ((uint16_t *)key_block)[i * 16 + p] = qk_float_to_half__scalar(keys[i]);
+    for (ptrdiff_t i = 0; i < value_width; i++)
+      ((uint16_t *)value_block)[p * stride + i] = qk_float_to_half__scalar(values[i]);
   }
 }
 
-static void store_half(const float *source_keys, const float *source_values,
-                       ptrdiff_t source_stride, ptrdiff_t position, ptrdiff_t count,
-                       ptrdiff_t head_dimension, ptrdiff_t value_stride, uint16_t *keys,
-                       uint16_t *values) {
-  for (ptrdiff_t t = 0; t < count; t++) {
-    ptrdiff_t j = position + t;
-    for (ptrdiff_t k = 0; k < head_dimension; k++) {
-      keys[(j / 16 * head_dimension + k) * 16 + j % 16] =
-          qk_float_to_half__scalar(source_keys[t * source_stride + k]);
-      values[j * value_stride + k] = qk_float_to_half__scalar(source_values[t * source_stride + k]);
-    }
+#define QK_TYPE(type)                                                                            \
+  static void partition_##type(const qk_attention_rows *rows, int64_t start,                     \
+                               const void *const *keys, const void *const *values) {             \
+    for (ptrdiff_t r = 0; r < rows->rows; r++) partition_row(type, rows, r, start, keys, values); \
+  }                                                                                              \
+  static void widen_##type(const void *key_block, const void *value_block, ptrdiff_t d,          \
+                           ptrdiff_t stride, float *keys, float *values) {                       \
+    for (ptrdiff_t i = 0; i < 16 * d; i++)                                                       \
+      keys[i] = qk_kv_read(type, key_block, d, i % 16, i / 16, 0);                               \
+    for (ptrdiff_t i = 0; i < 16 * stride; i++)                                                  \
+      values[i] = qk_kv_read(type, value_block, stride, i / stride, i % stride, 1);              \
   }
-}
+QK_TYPE(QK_KV_FLOAT)
+QK_TYPE(QK_KV_HALF)
+QK_TYPE(QK_KV_BRAIN)
+QK_TYPE(QK_KV_Q8)
+QK_TYPE(QK_KV_Q4)
 
+#define QK_EACH(stem)                                                                            \
+  {stem##_QK_KV_FLOAT, stem##_QK_KV_HALF, stem##_QK_KV_BRAIN, stem##_QK_KV_Q8, stem##_QK_KV_Q4}
 const qk_attention_kernels qk_attention__scalar = {
     .prepare = prepare,
-    .partition_float = partition_float,
-    .partition_half = partition_half,
+    .partition = QK_EACH(partition),
     .merge = merge,
     .finish = finish,
-    .store_float = store_float,
-    .store_half = store_half,
+    .store = QK_EACH(store),
+    .widen = QK_EACH(widen),
 };

@@ -132,16 +132,16 @@ public final class Session {
     return MemoryRequirement.sum(
       [
         [
-          2, configuration.layerCount, contextLength, configuration.keyValueLength,
-          keyValueType.bytesPerElement,
+          2, configuration.layerCount, (contextLength + 15) / 16 * 16,
+          configuration.keyValueHeadCount,
+          keyValueType.bytes(width: (configuration.headDimension + 15) / 16 * 16),
         ], [4, configuration.vocabularySize],
       ] + widths.map { [4 * 4, rows, $0] })
   }
 
   /// Bytes that a token adds to the cache, all layers together.
   public var keyValueBytesPerToken: Int {
-    2 * model.configuration.layerCount * model.configuration.keyValueLength
-      * keyValueType.bytesPerElement
+    caches.reduce(0) { $0 + $1.bytesPerPosition }
   }
 
   /// Forgets everything that was read.

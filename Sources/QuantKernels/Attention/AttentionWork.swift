@@ -1,61 +1,48 @@
 import CQuantKernels
 
-/// One call of
-/// ``Attention/run(queries:heads:count:firstPosition:cache:options:output:workspace:pool:)``, cut
-/// into parts for workers. Rows are the query heads of one key-value head at one position, position
-/// by position, so that they share every load of keys and values.
+/// One call of ``Attention``, cut into parts for workers. Rows are the query heads of one key-value
+/// head at one query, query by query, so that they share every load of keys and values.
 struct AttentionWork {
   let queries: UnsafePointer<Float>
   let output: UnsafeMutablePointer<Float>
+  /// `[count × heads]`, or nil when nobody asks.
+  let logarithms: UnsafeMutablePointer<Float>?
   let heads: Int
   let count: Int
-  let firstPosition: Int
-  let cache: KeyValueCache
-  let kernels: UnsafePointer<qk_attention_kernels>
-  let vectors: qk_vector_kernels
-  /// Query rows of one key-value head at one position.
-  let group: Int
-  let window: Int
+  let view: KeyValueView
+  /// What each query sees.
+  let ranges: UnsafePointer<qk_attention_range>
+  let bits: UnsafePointer<UInt64>?
+  let bitWords: Int
+  /// Positions of the queries, with slopes only.
+  let positions: UnsafePointer<Int64>?
+  /// Of every query head, times log2 e.
+  let slopes: UnsafePointer<Float>?
+  let sinks: UnsafePointer<Float>?
   let factor: Float
   let softCapLog2E: Float
+  let kernels: UnsafePointer<qk_attention_kernels>
+  let vectors: qk_vector_kernels
 
   private static let partition = Int(QK_ATTENTION_PARTITION)
   private static let block = Int(QK_ATTENTION_ROWS)
   private static let header = Int(QK_ATTENTION_STATE_HEADER)
+  private static let pointers = Int(QK_ATTENTION_POINTERS)
 
-  init(
-    queries: UnsafePointer<Float>, output: UnsafeMutablePointer<Float>, heads: Int, count: Int,
-    firstPosition: Int, cache: KeyValueCache, options: AttentionOptions,
-    kernels: UnsafePointer<qk_attention_kernels>, vectors: qk_vector_kernels
-  ) {
-    self.queries = queries
-    self.output = output
-    self.heads = heads
-    self.count = count
-    self.firstPosition = firstPosition
-    self.cache = cache
-    self.kernels = kernels
-    self.vectors = vectors
-    group = heads / cache.keyValueHeads
-    window = options.window ?? 0
-    // Scores in base 2: 2^(s·log2 e) spares the exponential a multiplication.
-    let log2E = 1.4426950408889634
-    if let cap = options.softCap {
-      factor = Float(Double(options.scale) / Double(cap))
-      softCapLog2E = Float(Double(cap) * log2E)
-    } else {
-      factor = Float(Double(options.scale) * log2E)
-      softCapLog2E = 0
+  /// Query rows of one key-value head at one query.
+  private var group: Int { heads / view.shape.heads }
+  private var stateStride: Int { Self.header + view.shape.valueStride }
+
+  /// Keys that any of these queries sees, and the partitions that they lie in.
+  private func visible(_ queries: Range<Int>) -> (keys: Range<Int>, partitions: Range<Int>) {
+    var low = Int.max
+    var high = 0
+    for query in queries where ranges[query].low < ranges[query].high {
+      low = min(low, Int(ranges[query].low))
+      high = max(high, Int(ranges[query].high))
     }
-  }
-
-  private var dimension: Int { cache.headDimension }
-  private var stateStride: Int { Self.header + cache.valueStride }
-
-  /// Partitions that the rows of these positions see.
-  private func partitions(from first: Int, count: Int) -> Range<Int> {
-    let oldest = window > 0 ? max(0, first - window + 1) : 0
-    return oldest / Self.partition..<(first + count - 1) / Self.partition + 1
+    if low >= high { return (0..<0, 0..<0) }
+    return (low..<high, low / Self.partition..<(high - 1) / Self.partition + 1)
   }
 
   // MARK: Tiles of rows
@@ -64,18 +51,18 @@ struct AttentionWork {
   /// second-level cache, beside a partition's keys and values; many enough that converting those to
   /// float32, and fetching them from further away, is a small part.
   private var mostTileRows: Int {
-    min(384, max(Self.leastTileRows, (1 << 19) / (4 * (dimension + stateStride))))
+    min(384, max(Self.leastTileRows, (1 << 19) / (4 * (view.shape.keyWidth + stateStride))))
   }
   private static let leastTileRows = 24
 
-  /// Positions of a tile: whole blocks of rows where that is possible, and enough tiles for the
+  /// Queries of a tile: whole blocks of rows where that is possible, and enough tiles for the
   /// threads.
-  private func tilePositions(threads: Int) -> Int {
+  private func tileQueries(threads: Int) -> Int {
     var step = 1
     while step < Self.block, step * group % Self.block != 0 { step += 1 }
     var rows = mostTileRows
     while threads > 1, rows > Self.leastTileRows,
-      (count * group + rows - 1) / rows * cache.keyValueHeads < 4 * threads
+      (count * group + rows - 1) / rows * view.shape.heads < 4 * threads
     {
       rows /= 2
     }
@@ -83,15 +70,14 @@ struct AttentionWork {
   }
 
   func runTiled(_ workspace: AttentionWorkspace, _ pool: WorkerPool) throws(QuantError) {
-    let positions = tilePositions(threads: pool.threads)
-    let tiles = (count + positions - 1) / positions
-    let scratch = Scratch(rows: positions * group, of: self)
+    let queries = tileQueries(threads: pool.threads)
+    let tiles = (count + queries - 1) / queries
+    let scratch = Scratch(rows: queries * group, of: self)
     let isSmall = isTooSmallForThreads
-    let base = try workspace.reserveWorkers(
-      floats: scratch.floats * (isSmall ? 1 : pool.threads))
-    let parts = tiles * cache.keyValueHeads
-    let task = TileTask(
-      work: self, positions: positions, tiles: tiles, scratch: scratch, base: base)
+    let base = try workspace.reserve(
+      .workers, scratch.floats * (isSmall ? 1 : pool.threads), of: Float.self)
+    let parts = tiles * view.shape.heads
+    let task = TileTask(work: self, queries: queries, tiles: tiles, scratch: scratch, base: base)
     if isSmall {
       for part in 0..<parts { task.run(part: part, worker: 0) }
     } else {
@@ -101,34 +87,32 @@ struct AttentionWork {
 
   /// Waking helpers costs about as much as this many operations.
   private var isTooSmallForThreads: Bool {
-    let keys = window > 0 ? min(window, firstPosition + count) : firstPosition + count
-    return 4 * Double(count) * Double(heads * dimension) * Double(keys) < 100_000
+    4 * Double(count) * Double(heads * view.shape.keyWidth) * Double(visible(0..<count).keys.count)
+      < 100_000
   }
 
   /// A tile of rows of one head over all the partitions that they see.
   private struct TileTask: ParallelTask {
     let work: AttentionWork
-    let positions: Int
+    let queries: Int
     let tiles: Int
     let scratch: Scratch
     let base: UnsafeMutablePointer<Float>
 
     func run(part: Int, worker: Int) {
-      let heads = work.cache.keyValueHeads
+      let heads = work.view.shape.heads
       let head = part % heads
       // The last tiles see the most keys: they go first, so that no worker is left with a long one.
-      let start = (tiles - 1 - part / heads) * positions
-      let count = min(positions, work.count - start)
-      let first = work.firstPosition + start
+      let start = (tiles - 1 - part / heads) * queries
+      let tile = start..<min(start + queries, work.count)
       let own = base + worker * scratch.floats
       let states = own + scratch.states
-      work.prepare(head, start, count, own, states)
-      var rows = work.rowsDescription(
-        count: count, first: first, queries: own, states: states, scores: own + scratch.scores)
-      for index in work.partitions(from: first, count: count) {
-        work.attend(&rows, head, index, last: first + count - 1, scratch, own)
+      work.prepare(head, tile, own, states)
+      let visible = work.visible(tile)
+      for index in visible.partitions {
+        work.attend(head, tile, partition: index, visible.keys, states, scratch, own)
       }
-      work.finish(head, start, count, states)
+      work.finish(head, tile, states)
     }
   }
 
@@ -138,129 +122,180 @@ struct AttentionWork {
   private static let splitRows = 48
 
   func isWorthSplitting(threads: Int) -> Bool {
-    threads > 1 && count * group <= Self.splitRows && cache.keyValueHeads < 4 * threads
-      && partitions(from: firstPosition, count: count).count > 1 && !isTooSmallForThreads
+    threads > 1 && count * group <= Self.splitRows && view.shape.heads < 4 * threads
+      && visible(0..<count).partitions.count > 1 && !isTooSmallForThreads
   }
 
   func runSplit(_ workspace: AttentionWorkspace, _ pool: WorkerPool) throws(QuantError) {
     let rows = count * group
     let scratch = Scratch(rows: rows, of: self)
-    let visible = partitions(from: firstPosition, count: count)
+    let partitions = visible(0..<count).partitions
     // Room for every partition that the cache can come to have.
-    let most = (cache.capacity + Self.partition - 1) / Self.partition
+    let most = (view.capacity + Self.partition - 1) / Self.partition
     let stateFloats = rows * stateStride
-    let base = try workspace.reserveWorkers(floats: scratch.floats * pool.threads)
-    let partials = try workspace.reservePartials(
-      floats: cache.keyValueHeads * most * stateFloats)
+    let base = try workspace.reserve(.workers, scratch.floats * pool.threads, of: Float.self)
+    let partials = try workspace.reserve(
+      .partials, view.shape.heads * most * stateFloats, of: Float.self)
     let task = SplitTask(
-      work: self, visible: visible, most: most, scratch: scratch, base: base, partials: partials)
-    pool.run(parts: cache.keyValueHeads * visible.count, task)
+      work: self, partitions: partitions, most: most, scratch: scratch, base: base,
+      partials: partials)
+    pool.run(parts: view.shape.heads * partitions.count, task)
     // One pass over 1/256 of what the parts read.
-    for head in 0..<cache.keyValueHeads {
-      let states = partials + (head * most + visible.lowerBound) * stateFloats
-      for index in 1..<visible.count {
-        kernels.pointee.merge(states, states + index * stateFloats, rows, cache.valueStride)
+    for head in 0..<view.shape.heads {
+      let states = partials + (head * most + partitions.lowerBound) * stateFloats
+      for index in 1..<partitions.count {
+        kernels.pointee.merge(
+          states, states + index * stateFloats, rows, view.shape.valueStride)
       }
-      finish(head, 0, count, states)
+      finish(head, 0..<count, states)
     }
   }
 
   /// All rows of one head over one partition, into states of their own.
   private struct SplitTask: ParallelTask {
     let work: AttentionWork
-    let visible: Range<Int>
+    let partitions: Range<Int>
     let most: Int
     let scratch: Scratch
     let base: UnsafeMutablePointer<Float>
     let partials: UnsafeMutablePointer<Float>
 
     func run(part: Int, worker: Int) {
-      let head = part / visible.count
-      let index = visible.lowerBound + part % visible.count
+      let head = part / partitions.count
+      let index = partitions.lowerBound + part % partitions.count
       let own = base + worker * scratch.floats
       let states = partials + (head * most + index) * work.count * work.group * work.stateStride
-      work.prepare(head, 0, work.count, own, states)
-      var rows = work.rowsDescription(
-        count: work.count, first: work.firstPosition, queries: own, states: states,
-        scores: own + scratch.scores)
+      work.prepare(head, 0..<work.count, own, states)
       work.attend(
-        &rows, head, index, last: work.firstPosition + work.count - 1, scratch, own)
+        head, 0..<work.count, partition: index, work.visible(0..<work.count).keys, states, scratch,
+        own)
     }
   }
 
   // MARK: Steps
 
-  /// Where a worker's floats lie: queries first, then states, scores, converted keys and values.
+  /// Rows up to which a partition is read as it is stored; more make it worth widening once.
+  private static let narrowRows = 2 * block
+
+  /// Where a worker's floats lie: queries first, then states, scores, widened keys and values, and
+  /// pointers to blocks.
   private struct Scratch {
     let states: Int
     let scores: Int
     let keys: Int
     let values: Int
+    let pointers: Int
     let floats: Int
 
     init(rows: Int, of work: AttentionWork) {
       func aligned(_ floats: Int) -> Int { (floats + 15) / 16 * 16 }
-      states = aligned(rows * work.dimension)
+      let shape = work.view.shape
+      states = aligned(rows * shape.keyWidth)
       scores = states + rows * work.stateStride
       keys = scores + AttentionWork.block * AttentionWork.partition
-      let converts = work.cache.type == .f16
-      values = keys + (converts ? AttentionWork.partition * work.dimension : 0)
-      floats = values + (converts ? AttentionWork.partition * work.cache.valueStride : 0)
+      let widens =
+        work.view.smallPage != nil || (shape.type != .f32 && rows > AttentionWork.narrowRows)
+      values = keys + (widens ? AttentionWork.partition * shape.keyWidth : 0)
+      // A row of a small page on its way into a block, of keys or values.
+      pointers =
+        values
+        + (widens ? AttentionWork.partition * shape.valueStride : 0)
+        + (work.view.smallPage == nil ? 0 : aligned(shape.keyWidth + shape.valueWidth))
+      floats = aligned(pointers + 2 * 2 * AttentionWork.pointers)
     }
   }
 
-  private func rowsDescription(
-    count: Int, first: Int, queries: UnsafeMutablePointer<Float>,
-    states: UnsafeMutablePointer<Float>, scores: UnsafeMutablePointer<Float>
-  ) -> qk_attention_rows {
-    qk_attention_rows(
-      queries: queries, states: states, scores: scores, rows: count * group,
-      head_dimension: dimension, value_stride: cache.valueStride, rows_per_position: group,
-      first_position: first, window: window, soft_cap_log2e: softCapLog2E)
-  }
-
   private func prepare(
-    _ head: Int, _ start: Int, _ count: Int, _ scaled: UnsafeMutablePointer<Float>,
+    _ head: Int, _ tile: Range<Int>, _ scaled: UnsafeMutablePointer<Float>,
     _ states: UnsafeMutablePointer<Float>
   ) {
+    let width = view.shape.keyWidth
     kernels.pointee.prepare(
-      queries + (start * heads + head * group) * dimension, heads * dimension, factor, count,
-      group, dimension, cache.valueStride, scaled, states)
+      queries + (tile.lowerBound * heads + head * group) * width, heads * width, factor,
+      tile.count, group, width, view.shape.valueStride, scaled, states)
   }
 
   private func finish(
-    _ head: Int, _ start: Int, _ count: Int, _ states: UnsafeMutablePointer<Float>
+    _ head: Int, _ tile: Range<Int>, _ states: UnsafeMutablePointer<Float>
   ) {
+    let first = tile.lowerBound * heads + head * group
     kernels.pointee.finish(
-      states, count, group, dimension, cache.valueStride,
-      output + (start * heads + head * group) * dimension, heads * dimension)
+      states, tile.count, group, view.shape.valueWidth, view.shape.valueStride,
+      sinks.map { $0 + head * group }, output + first * view.shape.valueWidth,
+      heads * view.shape.valueWidth, logarithms.map { $0 + first }, heads)
   }
 
-  /// Lets the rows see one partition of a head, up to position `last`.
+  /// Lets the rows of a tile see one partition of a head, of which any of them sees `keys`.
   private func attend(
-    _ rows: inout qk_attention_rows, _ head: Int, _ index: Int, last: Int, _ scratch: Scratch,
-    _ base: UnsafeMutablePointer<Float>
+    _ head: Int, _ tile: Range<Int>, partition index: Int, _ keys: Range<Int>,
+    _ states: UnsafeMutablePointer<Float>, _ scratch: Scratch, _ own: UnsafeMutablePointer<Float>
   ) {
+    let shape = view.shape
+    var rows = qk_attention_rows(
+      queries: own, states: states, scores: own + scratch.scores, rows: tile.count * group,
+      key_width: shape.keyWidth, value_stride: shape.valueStride, rows_per_position: group,
+      seen: ranges + tile.lowerBound, mask: bits.map { $0 + tile.lowerBound * bitWords },
+      mask_words: bitWords, slopes: slopes.map { $0 + head * group },
+      positions: positions.map { $0 + tile.lowerBound }, soft_cap_log2e: softCapLog2E)
     let start = index * Self.partition
-    let keyOffset = start * dimension
-    let valueOffset = start * cache.valueStride
-    switch cache.type {
-    case .f32:
-      kernels.pointee.partition_float(
-        &rows, start, cache.keys(head: head).assumingMemoryBound(to: Float.self) + keyOffset,
-        cache.values(head: head).assumingMemoryBound(to: Float.self) + valueOffset)
-    case .f16:
-      let keys = cache.keys(head: head).assumingMemoryBound(to: UInt16.self) + keyOffset
-      let values = cache.values(head: head).assumingMemoryBound(to: UInt16.self) + valueOffset
-      if rows.rows <= 2 * Self.block {
-        kernels.pointee.partition_half(&rows, start, keys, values)
-      } else {
-        // Many blocks of rows read these: convert once. The conversion is exact, so bits stay.
-        let positions = min(Self.partition, (last - start + 64) / 64 * 64)
-        vectors.half_to_float(keys, base + scratch.keys, positions * dimension)
-        vectors.half_to_float(values, base + scratch.values, positions * cache.valueStride)
-        kernels.pointee.partition_float(&rows, start, base + scratch.keys, base + scratch.values)
+    let pointers = UnsafeMutableRawPointer(own + scratch.pointers)
+      .assumingMemoryBound(to: UnsafeRawPointer.self)
+    let keyPointers = pointers
+    let valuePointers = pointers + Self.pointers
+    let blocks =
+      max(keys.lowerBound - start, 0)
+      / KeyValueShape.block..<(min(keys.upperBound - start, Self.partition) - 1)
+      / KeyValueShape.block + 1
+    let isWidened = view.smallPage != nil || (shape.type != .f32 && rows.rows > Self.narrowRows)
+    if isWidened {
+      // Many blocks of rows read these: widen once. It is exact, so bits stay.
+      for block in 0..<Self.pointers {
+        let room = min(block, blocks.upperBound - 1)
+        keyPointers[block] = UnsafeRawPointer(
+          own + scratch.keys + room * KeyValueShape.block * shape.keyWidth)
+        valuePointers[block] = UnsafeRawPointer(
+          own + scratch.values + room * KeyValueShape.block * shape.valueStride)
       }
+      for block in blocks { widen(head, start, block, scratch, own) }
+    } else {
+      view.fill(
+        keyPointers, valuePointers, head: head, firstBlock: start / KeyValueShape.block)
+    }
+    let kernel = kernelOf(kernels.pointee.partition, isWidened ? .f32 : shape.type)
+    kernel(&rows, Int64(start), keyPointers, valuePointers)
+  }
+
+  private func widen(
+    _ head: Int, _ start: Int, _ block: Int, _ scratch: Scratch, _ own: UnsafeMutablePointer<Float>
+  ) {
+    let shape = view.shape
+    let keys = own + scratch.keys + block * KeyValueShape.block * shape.keyWidth
+    let values = own + scratch.values + block * KeyValueShape.block * shape.valueStride
+    guard view.smallPage != nil else {
+      let index = start / KeyValueShape.block + block
+      kernelOf(kernels.pointee.widen, shape.type)(
+        view.keys(head: head, block: index), view.values(head: head, block: index),
+        shape.keyWidth, shape.valueStride, keys, values)
+      return
+    }
+    let row = own + scratch.values + Self.partition * shape.valueStride
+    for offset in 0..<KeyValueShape.block {
+      // Past the end the last row again: what nobody sees must only be finite.
+      let position = min(start + block * KeyValueShape.block + offset, view.count - 1)
+      let rows = view.smallRows(head: head, position: position)
+      var key = UnsafePointer(rows.keys.assumingMemoryBound(to: Float.self))
+      var value = UnsafePointer(rows.values.assumingMemoryBound(to: Float.self))
+      if shape.type == .f16 {
+        vectors.half_to_float(
+          rows.keys.assumingMemoryBound(to: UInt16.self), row, shape.keyWidth)
+        vectors.half_to_float(
+          rows.values.assumingMemoryBound(to: UInt16.self), row + shape.keyWidth,
+          shape.valueWidth)
+        key = UnsafePointer(row)
+        value = UnsafePointer(row + shape.keyWidth)
+      }
+      kernelOf(kernels.pointee.store, .f32)(
+        key, 0, value, 0, offset, 1, shape.keyWidth, shape.valueWidth, keys, values)
     }
   }
 }

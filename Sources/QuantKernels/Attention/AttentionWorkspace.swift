@@ -8,31 +8,31 @@ public final class AttentionWorkspace: @unchecked Sendable {
   /// The level that calls with this workspace run on.
   public let instructionSet: InstructionSet
   let kernels: UnsafePointer<qk_attention_kernels>
-  private var workers: AlignedBuffer?
-  private var partials: AlignedBuffer?
+  private var buffers: [Part: AlignedBuffer] = [:]
+
+  /// What the memory is for.
+  enum Part { case workers, partials, ranges, positions, slopes, sinks }
 
   public init(instructionSet: InstructionSet = .best) {
     self.instructionSet = instructionSet
     kernels = qk_attention_kernels_for(instructionSet.kernelTableIdentifier)
   }
 
-  func reserveWorkers(floats: Int) throws(QuantError) -> UnsafeMutablePointer<Float> {
-    try Self.reserve(&workers, floats)
-  }
-
-  func reservePartials(floats: Int) throws(QuantError) -> UnsafeMutablePointer<Float> {
-    try Self.reserve(&partials, floats)
-  }
-
-  private static func reserve(
-    _ buffer: inout AlignedBuffer?, _ floats: Int
-  ) throws(QuantError) -> UnsafeMutablePointer<Float> {
-    if let buffer, buffer.count >= 4 * floats {
-      return buffer.base.assumingMemoryBound(to: Float.self)
+  /// Room for `count` values, whatever they held before.
+  func reserve<Element>(
+    _ part: Part, _ count: Int, of type: Element.Type
+  ) throws(QuantError) -> UnsafeMutablePointer<Element> {
+    let bytes = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
+    let wanted = bytes.overflow ? Int.max : bytes.partialValue
+    if let buffer = buffers[part], buffer.count >= wanted {
+      return buffer.base.assumingMemoryBound(to: type)
     }
-    buffer = nil
-    let fresh = try AlignedBuffer(count: 4 * floats, for: "workspace of an attention")
-    buffer = fresh
-    return fresh.base.assumingMemoryBound(to: Float.self)
+    buffers[part] = nil
+    let fresh = try AlignedBuffer(count: wanted, for: "workspace of an attention")
+    buffers[part] = fresh
+    return fresh.base.assumingMemoryBound(to: type)
   }
+
+  /// Bytes held now.
+  public var byteCount: Int { buffers.values.reduce(0) { $0 + $1.count } }
 }

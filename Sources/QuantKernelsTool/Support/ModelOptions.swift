@@ -9,7 +9,8 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("How keys and values are stored: f32 or f16.", valueName: "type"))
+    help: ArgumentHelp(
+      "How keys and values are stored: f32, f16, bf16, q8_0 or q4_0.", valueName: "type"))
   var kvCache = "f16"
 
   @Flag(name: .long, help: "Compute in float32 throughout instead of int8 activations.")
@@ -42,13 +43,14 @@ struct ModelOptions: ParsableArguments {
   /// - Throws: ``QuantError`` for a cache type that is unknown (64) or not built in (69).
   func keyValueType() throws(QuantError) -> KeyValueType {
     if let type = KeyValueType(rawValue: kvCache) { return type }
-    if kvCache == "q8_0" || kvCache == "q4_0" || kvCache.hasPrefix("palu:") {
+    let types = KeyValueType.allCases.map(\.rawValue).joined(separator: ", ")
+    if kvCache.hasPrefix("palu:") {
       throw QuantError(
-        .unsupported, "--kv-cache \(kvCache)", "this build has no quantized or low-rank cache",
-        remedy: "use f16 or f32")
+        .unsupported, "--kv-cache \(kvCache)", "this build has no low-rank cache",
+        remedy: "use one of \(types)")
     }
     throw QuantError(
-      .invalidArgument, "--kv-cache \(kvCache)", "no such type", remedy: "use f16 or f32")
+      .invalidArgument, "--kv-cache \(kvCache)", "no such type", remedy: "use one of \(types)")
   }
 
   private func ternaryFormat() throws(QuantError) -> PackedTernary.Format? {

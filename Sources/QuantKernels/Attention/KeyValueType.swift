@@ -1,0 +1,49 @@
+// Names of the field.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
+import CQuantKernels
+
+/// How keys and values are stored.
+///
+/// The quantized types are ggml's: groups of 32 elements of a position share a half-precision scale
+/// (the last group of a width that is no multiple of 32 is shorter). Every type is read as the
+/// float32 number that its bits stand for, so attention over a cache of any type has the bits of
+/// attention over an f32 cache of those numbers.
+public enum KeyValueType: String, Sendable, Equatable, CaseIterable {
+  case f32
+  case f16
+  case bf16
+  /// 8-bit codes, 1.0625 bytes an element.
+  case q8_0
+  /// 4-bit codes, 0.5625 bytes an element.
+  case q4_0
+
+  /// Bytes of `width` elements of one position, rounded up.
+  public func bytes(width: Int) -> Int {
+    (qk_key_block_bytes(kernelType, width) + Int(QK_ATTENTION_BLOCK) - 1)
+      / Int(QK_ATTENTION_BLOCK)
+  }
+
+  var kernelType: qk_kv_type {
+    switch self {
+    case .f32: QK_KV_FLOAT
+    case .f16: QK_KV_HALF
+    case .bf16: QK_KV_BRAIN
+    case .q8_0: QK_KV_Q8
+    case .q4_0: QK_KV_Q4
+    }
+  }
+
+  /// The largest magnitude that stays finite. A float halfway to the power of two past the largest
+  /// half (or bfloat16) rounds to infinity; scales of quantized types are halves.
+  var largestStorable: Float {
+    let largestHalf = Float(65520).nextDown
+    return switch self {
+    case .f32: .greatestFiniteMagnitude
+    case .f16: largestHalf
+    case .bf16: Float(0x1.FFp127).nextDown
+    case .q8_0: (127 * largestHalf).nextDown
+    case .q4_0: (8 * largestHalf).nextDown
+    }
+  }
+}
