@@ -43,12 +43,12 @@ struct QuantKernelsTool: ParsableCommand {
 /// Groups the measuring commands.
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measure this machine, a model, or one matrix product.",
+    commandName: "bench", abstract: "Measure this machine, a model, a matrix product or an attention.",
     discussion: """
       EXAMPLES
         quantkernels bench machine
         quantkernels bench model --model model.gguf -p 512 -n 128
         quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
       """,
-    subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self])
+    subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self])
 }

@@ -1,0 +1,80 @@
+import ArgumentParser
+import QuantKernels
+
+/// `bench attention`: one layer's attention as a share of what the machine can do.
+struct BenchAttention: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attention", abstract: "Speed of one layer's attention over a cache.",
+    discussion: """
+      The queries are the last of the cache's positions. With few queries the keys and values are \
+      cold: the run rotates through copies that fill twice the last-level cache. The roofline is \
+      the longer of the bytes of keys and values over the read bandwidth and of the operations \
+      over the float32 peak, both sampled between the runs.
+
+      EXAMPLES
+        quantkernels bench attention --query-length 2048 --kv-length 2048 --causal
+        quantkernels bench attention --query-length 1 --kv-length 16384 --kv-heads 8 --kv-type q8_0
+        quantkernels bench attention --query-length 1 --kv-length 4096 --page 16 --threads 1 --json
+      """)
+
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var limitOptions: LimitOptions
+
+  @Option(name: .long, help: "Queries.")
+  var queryLength = 1
+
+  @Option(name: .long, help: "Positions of keys and values.")
+  var kvLength = 4096
+
+  @Option(name: .long, help: "Query heads.")
+  var heads = 32
+
+  @Option(name: .long, help: "Heads of keys and values (default: as many as of queries).")
+  var kvHeads: Int?
+
+  @Option(name: .long, help: "Elements of a head.")
+  var headDim = 128
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "How keys and values are stored: "
+        + KeyValueType.allCases.map(\.rawValue).joined(separator: ", ") + ".",
+      valueName: "type"))
+  var kvType = "f16"
+
+  @Flag(name: .long, help: "A query sees no later key.")
+  var causal = false
+
+  @Option(name: .long, help: "A query sees so many positions up to its own.")
+  var window: Int?
+
+  @Option(name: .long, help: "Keep the cache in pages of so many positions.")
+  var page: Int?
+
+  func run() throws {
+    guard let type = KeyValueType(rawValue: kvType) else {
+      throw QuantError(
+        .invalidArgument, "--kv-type \(kvType)", "no such type",
+        remedy: "use one of " + KeyValueType.allCases.map(\.rawValue).joined(separator: ", "))
+    }
+    for (name, value) in [
+      ("--query-length", queryLength), ("--kv-length", kvLength), ("--heads", heads),
+      ("--head-dim", headDim), ("--kv-heads", kvHeads ?? heads), ("--page", page ?? 1),
+    ] where !(1...1 << 24 ~= value) {
+      throw QuantError(
+        .invalidArgument, "\(name) \(value)", "no size", remedy: "use 1 to \(1 << 24)")
+    }
+    let attention = AttentionCase(
+      queryLength: queryLength, keyValueLength: kvLength, heads: heads,
+      keyValueHeads: kvHeads ?? heads, headDimension: headDim, type: type, isCausal: causal,
+      window: window, pageSize: page)
+    let pool = WorkerPool(threads: common.threadCount)
+    let limits = try limitOptions.open(pool: pool)
+    let report = AttentionReport(
+      attention: attention,
+      result: try attention.measure(
+        options: limitOptions, limits: limits, pool: pool), limits: limits)
+    common.finish(report.json, text: report.text)
+  }
+}

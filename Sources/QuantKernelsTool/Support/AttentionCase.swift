@@ -1,0 +1,188 @@
+import QuantKernels
+
+/// An attention that is timed again and again, with the machine's limits sampled between its runs.
+struct AttentionCase {
+  let queryLength: Int
+  let keyValueLength: Int
+  let heads: Int
+  let keyValueHeads: Int
+  let headDimension: Int
+  let type: KeyValueType
+  let isCausal: Bool
+  let window: Int?
+  let pageSize: Int?
+
+  struct Result {
+    var microseconds = Timing()
+    var limits = LimitSamples()
+    var copies = 1
+    /// Bytes of the keys and values that are seen, each once.
+    var keyValueBytes = 0.0
+  }
+
+  /// Queries up to which a run reads its cache about once.
+  private static let fewQueries = 8
+  /// Runs of at least so many seconds make up a round.
+  private static let roundSeconds = 0.12
+
+  var mask: AttentionMask {
+    var mask = AttentionMask.causal(queries: queryLength, keys: keyValueLength)
+    mask.isCausal = isCausal
+    return mask
+  }
+
+  var options: AttentionOptions {
+    AttentionOptions(scale: 1 / Float(headDimension).squareRoot(), window: window)
+  }
+
+  /// Pairs of a query and a key that it sees, and keys that any query sees.
+  var pairs: (seen: Double, keys: Double) {
+    var seen = 0.0
+    var oldest = keyValueLength
+    for query in 0..<queryLength {
+      let position = keyValueLength - queryLength + query
+      let high = isCausal ? max(0, position + 1) : keyValueLength
+      let low = window.map { max(0, position - $0 + 1) } ?? 0
+      seen += Double(max(0, high - low))
+      if low < high { oldest = min(oldest, low) }
+    }
+    return (seen, Double(keyValueLength - oldest))
+  }
+
+  /// Multiplications and additions of scores and outputs.
+  var operations: Double { 4 * pairs.seen * Double(heads) * Double(headDimension) }
+
+  private enum Cache {
+    case whole(KeyValueCache)
+    case paged(PagedKeyValueCache)
+
+    var bytesPerPosition: Double {
+      switch self {
+      case .whole(let cache): Double(cache.byteCount) / Double((cache.capacity + 15) / 16 * 16)
+      case .paged(let cache):
+        Double(cache.pool.byteCount) / Double(cache.pool.pageCount * cache.pool.pageSize)
+      }
+    }
+  }
+
+  /// - Throws: ``QuantError`` when sizes do not fit each other, memory is short or Ctrl-C comes.
+  func measure(
+    options limitOptions: LimitOptions, limits: MachineLimits, pool: WorkerPool
+  ) throws(QuantError) -> Result {
+    try MemoryRequirement.check(
+      MemoryRequirement.sum([
+        [2, keyValueLength, keyValueHeads, type.bytes(width: headDimension)],
+        [8, queryLength, heads, headDimension],
+      ]),
+      subject: "attention", remedy: "use shorter lengths")
+    Console.progress("filling the cache")
+    var caches = [try filled()]
+    let bytes = caches[0].bytesPerPosition * pairs.keys
+    if queryLength <= Self.fewQueries {
+      while Double(caches.count) * bytes < 2 * Double(CacheSizes.lastLevel), caches.count < 64 {
+        caches.append(try filled())
+      }
+    }
+    let width = heads * headDimension
+    let queries = try AlignedBuffer(count: 4 * queryLength * width, for: "queries")
+    let outputs = try AlignedBuffer(count: 4 * queryLength * width, for: "outputs")
+    let q = UnsafeMutableBufferPointer(
+      start: queries.base.bindMemory(to: Float.self, capacity: queryLength * width),
+      count: queryLength * width)
+    let y = UnsafeMutableBufferPointer(
+      start: outputs.base.bindMemory(to: Float.self, capacity: queryLength * width),
+      count: queryLength * width)
+    var random = SplitRandom(seed: 2)
+    for index in q.indices { q[index] = random.normal() }
+    let workspace = AttentionWorkspace()
+    let mask = mask
+    let options = options
+
+    func pass() throws(QuantError) -> Double {
+      try pool.withHotRegion { () throws(QuantError) in
+        let start = MonotonicClock.nanoseconds()
+        for cache in caches {
+          switch cache {
+          case .whole(let cache):
+            try Attention.run(
+              queries: UnsafeBufferPointer(q), heads: heads, count: queryLength, mask: mask,
+              cache: cache, options: options, output: y, workspace: workspace, pool: pool)
+          case .paged(let cache):
+            try Attention.run(
+              queries: UnsafeBufferPointer(q), heads: heads, count: queryLength, mask: mask,
+              cache: cache, options: options, output: y, workspace: workspace, pool: pool)
+          }
+        }
+        return MonotonicClock.seconds(since: start)
+      }
+    }
+
+    _ = try pass()
+    var result = Result()
+    result.copies = caches.count
+    result.keyValueBytes = bytes
+    let began = MonotonicClock.nanoseconds()
+    var round = 0
+    while limitOptions.repeats(done: round, since: began) {
+      round += 1
+      Console.progress("round \(round) of \(limitOptions.repetitions)")
+      result.limits.add(from: limits, all: true)
+      var seconds = 0.0
+      repeat {
+        try Interruption.check()
+        let time = try pass()
+        seconds += time
+        result.microseconds.add(time / Double(caches.count) * 1e6)
+      } while seconds < Self.roundSeconds
+    }
+    return result
+  }
+
+  /// A cache of standard normal numbers, the same for every position of a stretch of 256: filling
+  /// is no part of what is measured.
+  private func filled() throws(QuantError) -> Cache {
+    var random = SplitRandom(seed: 3)
+    let width = keyValueHeads * headDimension
+    let stretch = min(256, keyValueLength)
+    let keys = (0..<stretch * width).map { _ in random.normal() }
+    let values = (0..<stretch * width).map { _ in random.normal() }
+    let cache: Cache
+    if let pageSize {
+      let pages = (keyValueLength + pageSize - 1) / pageSize
+      let memory = try KeyValuePool(
+        type: type, keyValueHeads: keyValueHeads, headDimension: headDimension,
+        pageSize: pageSize, pageCount: pages)
+      // Every other page, then those between: no two neighbors follow one another.
+      let order =
+        stride(from: 0, to: pages, by: 2).map(Int32.init)
+        + stride(from: 1, to: pages, by: 2).map(Int32.init)
+      cache = .paged(try PagedKeyValueCache(pool: memory, pages: order))
+    } else {
+      cache = .whole(
+        try KeyValueCache(
+          type: type, keyValueHeads: keyValueHeads, headDimension: headDimension,
+          capacity: keyValueLength))
+    }
+    var failure: QuantError?
+    keys.withUnsafeBufferPointer { keys in
+      values.withUnsafeBufferPointer { values in
+        do throws(QuantError) {
+          for start in stride(from: 0, to: keyValueLength, by: stretch) {
+            try Interruption.check()
+            let count = min(stretch, keyValueLength - start) * width
+            let someKeys = UnsafeBufferPointer(rebasing: keys[..<count])
+            let someValues = UnsafeBufferPointer(rebasing: values[..<count])
+            switch cache {
+            case .whole(let cache): try cache.append(keys: someKeys, values: someValues)
+            case .paged(let cache): try cache.append(keys: someKeys, values: someValues)
+            }
+          }
+        } catch {
+          failure = error
+        }
+      }
+    }
+    if let failure { throw failure }
+    return cache
+  }
+}

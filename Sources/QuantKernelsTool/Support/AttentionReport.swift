@@ -1,0 +1,59 @@
+import QuantKernels
+
+/// What `bench attention` says about one case.
+struct AttentionReport {
+  let attention: AttentionCase
+  let result: AttentionCase.Result
+  let limits: MachineLimits
+
+  private var seconds: Double { result.microseconds.median * 1e-6 }
+  private var gigaflops: Double { attention.operations / seconds * 1e-9 }
+  private var gigabytes: Double { result.keyValueBytes / seconds * 1e-9 }
+  private var bytesTime: Double { result.keyValueBytes / result.limits.read.median * 1e-9 }
+  private var operationsTime: Double {
+    attention.operations / result.limits.float32.median * 1e-9
+  }
+  private var roofline: Double { max(bytesTime, operationsTime) / seconds }
+  private var bound: String { bytesTime > operationsTime ? "bandwidth" : "float32 peak" }
+  private var kernel: String {
+    let level = limits.instructionSet == .scalar ? "scalar" : limits.instructionSet.rawValue
+    return "qk_attention_\(attention.type.rawValue)__\(level)"
+  }
+
+  var json: JSON {
+    [
+      "queryLength": JSON(attention.queryLength), "keyValueLength": JSON(attention.keyValueLength),
+      "heads": JSON(attention.heads), "keyValueHeads": JSON(attention.keyValueHeads),
+      "headDimension": JSON(attention.headDimension),
+      "keyValueType": JSON(attention.type.rawValue), "causal": .bool(attention.isCausal),
+      "window": attention.window.map { JSON($0) } ?? .null,
+      "pageSize": attention.pageSize.map { JSON($0) } ?? .null,
+      "microseconds": result.microseconds.json, "gigaflopPerSecond": JSON(gigaflops),
+      "keyValueGigabytesPerSecond": JSON(gigabytes), "shareOfRoofline": JSON(roofline),
+      "bound": JSON(bound), "kernel": JSON(kernel), "keyValueBytes": JSON(result.keyValueBytes),
+      "copies": JSON(result.copies), "threads": JSON(limits.threads),
+      "instructionSet": JSON(limits.instructionSet.rawValue),
+      "readGigabytesPerSecond": result.limits.read.json,
+      "float32GigaflopPerSecond": result.limits.float32.json,
+    ]
+  }
+
+  var text: String {
+    let window = attention.window.map { ", window \($0)" } ?? ""
+    let pages = attention.pageSize.map { ", pages of \($0)" } ?? ""
+    return """
+      attention of \(attention.queryLength) queries over \(attention.keyValueLength) positions, \
+      \(attention.heads) heads of \(attention.headDimension), \(attention.keyValueHeads) of keys \
+      and values in \(attention.type.rawValue)\(attention.isCausal ? ", causal" : "")\(window)\
+      \(pages)
+      \(limits.threads) thread\(limits.threads == 1 ? "" : "s"), \(kernel), \
+      \(result.copies > 1 ? "cold" : "warm")
+        time        \(result.microseconds.text()) µs, \(result.microseconds.samples.count) runs
+        operations  \(fixed(gigaflops, 1)) GFLOP/s, \
+      \(fixed(gigaflops / result.limits.float32.median * 100, 1)) % of float32 peak
+        keys and values  \(fixed(gigabytes, 1)) GB/s, \
+      \(fixed(gigabytes / result.limits.read.median * 100, 1)) % of read bandwidth
+        roofline    \(fixed(roofline * 100, 1)) %, bound by \(bound)
+      """
+  }
+}
