@@ -1,0 +1,157 @@
+/// How rows are cut into chunks so that communication hides behind computation.
+public struct OverlapPlan: Sendable {
+  /// The chunks, ascending; together all rows.
+  public let chunks: [Range<Int>]
+  /// Their times.
+  public let shop: FlowShop
+  /// When what happens, in the order with the least makespan.
+  public let timeline: FlowShop.Timeline
+  /// The makespan of everything as one chunk.
+  public let unchunked: Double
+
+  /// Chunks in the order in which they run.
+  public var orderedChunks: [Range<Int>] { timeline.order.map { chunks[$0] } }
+
+  /// The least exposed time that any order of these chunks could have.
+  public var exposedBound: Double { shop.lowerBound - shop.computeTotal }
+}
+
+/// Searches for the cut of rows with the least makespan.
+///
+/// Tried are, for every number of chunks: parts of equal rows and parts of equal computation, each
+/// with a first and a last chunk of the whole, half, a quarter or an eighth of the others' size. A
+/// small last chunk leaves little to send at the end; a small first one starts the links early.
+public struct OverlapPlanner: Sendable, Hashable {
+  /// The most chunks to try.
+  public var mostChunks: Int
+  /// Chunks begin at multiples of this.
+  public var granularity: Int
+
+  /// A search over up to `mostChunks` chunks.
+  public init(mostChunks: Int = 32, granularity: Int = 1) {
+    self.mostChunks = mostChunks
+    self.granularity = granularity
+  }
+
+  private static let tapers = [1.0, 0.5, 0.25, 0.125]
+
+  private func check(rows: Int, chunks: Int) throws(DeviceError) {
+    guard rows >= 0, chunks >= 1, granularity >= 1 else {
+      throw DeviceError(
+        .invalidArgument, "chunks", "\(rows) rows in \(chunks) chunks of whole \(granularity)",
+        remedy: "use at least 0 rows, 1 chunk and a granularity of 1")
+    }
+  }
+
+  /// Cuts `rows` into at most `chunks` parts of equal rows; fewer when there are not as many rows,
+  /// none of no rows.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for negative rows and less than one chunk.
+  public func equalChunks(rows: Int, chunks: Int) throws(DeviceError) -> [Range<Int>] {
+    try check(rows: rows, chunks: chunks)
+    return cut(rows: rows, weights: [Double](repeating: 1, count: min(chunks, max(rows, 1)))) {
+      $0 * Double(rows)
+    }
+  }
+
+  /// Parts whose ends stand where `position` puts the cumulated weights.
+  private func cut(
+    rows: Int, weights: [Double], at position: (Double) -> Double
+  ) -> [Range<Int>] {
+    let total = weights.reduce(0, +)
+    var chunks: [Range<Int>] = []
+    var start = 0
+    var sum = 0.0
+    for (index, weight) in weights.enumerated() {
+      sum += weight
+      let step = Double(granularity)
+      let whole = (position(sum / total) / step).rounded() * step
+      let end = index == weights.count - 1 ? rows : min(rows, max(start, Int(whole)))
+      if end > start {
+        chunks.append(start..<end)
+        start = end
+      }
+    }
+    return chunks
+  }
+
+  /// The times of given chunks.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for chunks that are not all rows once, and what
+  ///   `cost` throws.
+  public func plan(
+    rows: Int, chunks: [Range<Int>],
+    cost: (Range<Int>) throws(DeviceError) -> FlowShop.Job
+  ) throws(DeviceError) -> OverlapPlan {
+    try check(rows: rows, chunks: 1)
+    var next = 0
+    for chunk in chunks {
+      guard chunk.lowerBound == next, !chunk.isEmpty else { break }
+      next = chunk.upperBound
+    }
+    guard next == rows, chunks.last?.upperBound ?? 0 == rows else {
+      throw DeviceError(
+        .invalidArgument, "chunks", "\(chunks) are not the rows 0 ..< \(rows), once each",
+        remedy: "cut the rows without gaps, ascending")
+    }
+    var jobs: [FlowShop.Job] = []
+    for chunk in chunks { jobs.append(try cost(chunk)) }
+    let shop = try FlowShop(jobs)
+    let whole = rows == 0 ? nil : try cost(0..<rows)
+    return OverlapPlan(
+      chunks: chunks, shop: shop, timeline: try shop.timeline(),
+      unchunked: whole.map { $0.compute + $0.communicate } ?? 0)
+  }
+
+  /// The best cut found; one chunk where none is better.
+  ///
+  /// - Parameters:
+  ///   - rows: rows to cut; none give an empty plan.
+  ///   - cost: the times of a chunk of rows.
+  /// - Throws: ``DeviceError`` `.invalidArgument` for negative rows, fewer than one chunk and bad
+  ///   times; what `cost` throws.
+  /// - Complexity: O(16 · mostChunks²) calls of `cost`.
+  public func best(
+    rows: Int, cost: (Range<Int>) throws(DeviceError) -> FlowShop.Job
+  ) throws(DeviceError) -> OverlapPlan {
+    try check(rows: rows, chunks: mostChunks)
+    if rows == 0 { return try plan(rows: 0, chunks: [], cost: cost) }
+    var best = try plan(rows: rows, chunks: [0..<rows], cost: cost)
+    let most = min(mostChunks, (rows + granularity - 1) / granularity)
+    if most == 1 { return best }
+    // Where the cumulated computation reaches a share, by samples.
+    let samples = min(rows, 256)
+    var cumulated = [0.0]
+    for sample in 1...samples {
+      let row = CollectiveSchedule.part(sample - 1, of: samples, in: 0..<rows).upperBound
+      cumulated.append(max(cumulated[sample - 1], try cost(0..<row).compute))
+    }
+    func computePosition(_ share: Double) -> Double {
+      let wanted = share * cumulated[samples]
+      let above = cumulated.firstIndex { $0 >= wanted } ?? samples
+      if above == 0 { return 0 }
+      let (low, high) = (cumulated[above - 1], cumulated[above])
+      let inside = high > low ? (wanted - low) / (high - low) : 0
+      return (Double(above - 1) + inside) / Double(samples) * Double(rows)
+    }
+    var known: Set<[Range<Int>]> = [[0..<rows]]
+    for count in 2...most {
+      for first in Self.tapers {
+        for last in Self.tapers {
+          var weights = [Double](repeating: 1, count: count)
+          weights[0] = first
+          weights[count - 1] = last
+          for chunks in [
+            cut(rows: rows, weights: weights) { $0 * Double(rows) },
+            cut(rows: rows, weights: weights, at: computePosition),
+          ] {
+            guard known.insert(chunks).inserted else { continue }
+            let other = try plan(rows: rows, chunks: chunks, cost: cost)
+            if other.timeline.makespan < best.timeline.makespan { best = other }
+          }
+        }
+      }
+    }
+    return best
+  }
+}
