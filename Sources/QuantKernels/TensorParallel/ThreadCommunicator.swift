@@ -39,7 +39,7 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
     let results = Results<Output>(ranks: ranks)
     let work: @Sendable (Int) -> Void = { rank in
       let communicator = ThreadCommunicator(rank: rank, group: group)
-      do {
+      do throws(QuantError) {
         results.set(try QuantError.translating { try body(communicator) }, of: rank)
       } catch {
         group.fail(

@@ -94,8 +94,8 @@ public enum TiledAllReduce {
 
     func run(_ chunks: [Range<Int>]) throws(QuantError) -> Output {
       let width = shard.layer.width
-      guard count >= 0,
-        queries.count == count.multipliedReportingOverflow(by: shard.columns).partialValue,
+      let (expected, isTooMany) = count.multipliedReportingOverflow(by: shard.columns)
+      guard count >= 0, !isTooMany, queries.count == expected,
         communicator.ranks == shard.layer.keyValueHeads / shard.keyValueHeads.count,
         communicator.rank == shard.rank
       else {
