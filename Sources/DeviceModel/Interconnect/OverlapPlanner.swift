@@ -84,12 +84,11 @@ public struct OverlapPlanner: Sendable, Hashable {
     cost: (Range<Int>) throws(DeviceError) -> FlowShop.Job
   ) throws(DeviceError) -> OverlapPlan {
     try check(rows: rows, chunks: 1)
-    var next = 0
+    var next: Int? = 0
     for chunk in chunks {
-      guard chunk.lowerBound == next, !chunk.isEmpty else { break }
-      next = chunk.upperBound
+      next = chunk.lowerBound == next && !chunk.isEmpty ? chunk.upperBound : nil
     }
-    guard next == rows, chunks.last?.upperBound ?? 0 == rows else {
+    guard next == rows else {
       throw DeviceError(
         .invalidArgument, "chunks", "\(chunks) are not the rows 0 ..< \(rows), once each",
         remedy: "cut the rows without gaps, ascending")
