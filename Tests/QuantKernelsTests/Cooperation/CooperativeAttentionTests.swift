@@ -259,17 +259,19 @@ import Testing
     #expect(
       place(test.planner, keys: [[1], [1], [1], [1], [1]], placement: .layers(onHost: 0))
         == .invalidArgument)
-    var other = test.planner
-    other.batch = 2
-    #expect(place(other, placement: .layers(onHost: 0)) == .unsupported)
-    other = test.planner
-    other.model.elementBytes = 2
-    #expect(place(other, placement: .layers(onHost: 0)) == .unsupported)
-    other = test.planner
-    other.machine.devices = 3
-    #expect(place(other, placement: .layers(onHost: 0)) == .unsupported)
-    other.machine.devices = 0
-    #expect(place(other, placement: .layers(onHost: 0)) == .invalidArgument)
+    func changed(
+      batch: Int = 1, elementBytes: Int = 4, devices: Int = 2
+    ) throws -> CooperationPlanner {
+      var model = test.model
+      model.elementBytes = elementBytes
+      var machine = test.planner.machine
+      machine.devices = devices
+      return try CooperationPlanner(model: model, machine: machine, batch: batch)
+    }
+    #expect(try place(changed(), placement: .layers(onHost: 0)) == nil)
+    #expect(try place(changed(batch: 2), placement: .layers(onHost: 0)) == .unsupported)
+    #expect(try place(changed(elementBytes: 2), placement: .layers(onHost: 0)) == .unsupported)
+    #expect(try place(changed(devices: 3), placement: .layers(onHost: 0)) == .unsupported)
     // No tokens at all.
     let nothing = try CooperativeAttention(
       test.planner, placement: .tokens(onHost: 0), hostPart: .computed,

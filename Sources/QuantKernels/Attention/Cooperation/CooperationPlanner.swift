@@ -12,14 +12,14 @@ import DeviceModel
 /// FastAttention (arXiv 2410.16663) gives the idea in words; formulas and token ranges are ours.
 public struct CooperationPlanner: Sendable, Hashable {
   /// The model.
-  public var model: DecoderShape
+  public let model: DecoderShape
   /// The machine.
-  public var machine: CooperationMachine
+  public let machine: CooperationMachine
   /// Sequences at once.
-  public var batch: Int
+  public let batch: Int
   /// µs of other device work that the host's part of a layer can hide behind: 0 inside one
   /// sequence's chain of layers, another micro-batch's layer otherwise.
-  public var overlap: Double
+  public let overlap: Double
 
   /// A model on a machine.
   ///
@@ -31,13 +31,6 @@ public struct CooperationPlanner: Sendable, Hashable {
     self.machine = machine
     self.batch = batch
     self.overlap = overlap
-    try check()
-  }
-
-  /// The longest sequence that is asked for.
-  public static let mostTokens = 1 << 40
-
-  private func check() throws(QuantError) {
     try model.check()
     try machine.check()
     guard batch >= 1, batch <= 1 << 20, overlap >= 0, overlap.isFinite else {
@@ -47,8 +40,10 @@ public struct CooperationPlanner: Sendable, Hashable {
     }
   }
 
+  /// The longest sequence that is asked for.
+  public static let mostTokens = 1 << 40
+
   private func check(tokens: Int) throws(QuantError) {
-    try check()
     guard tokens >= 0, tokens <= Self.mostTokens else {
       throw QuantError(
         .invalidArgument, "placement of a cache", "\(tokens) tokens", remedy: "use 0 to 2^40")
@@ -183,10 +178,8 @@ public struct CooperationPlanner: Sendable, Hashable {
   /// - Parameters:
   ///   - usesHost: whether the host's memory may be used.
   ///   - byTokens: whether by token ranges, which waste nothing, or by whole layers.
-  /// - Throws: ``QuantError`` `.invalidArgument` for numbers without a sense.
   /// - Complexity: 40 checks, as memory never falls with the length.
-  public func longestInput(usesHost: Bool, byTokens: Bool = false) throws(QuantError) -> Int {
-    try check()
+  public func longestInput(usesHost: Bool, byTokens: Bool = false) -> Int {
     func fits(_ tokens: Int) -> Bool {
       do throws(QuantError) {
         let placement: KeyValuePlacement =

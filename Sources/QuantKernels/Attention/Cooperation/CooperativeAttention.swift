@@ -19,6 +19,9 @@ public final class CooperativeAttention {
     public internal(set) var copiedBytes = 0
     /// Transfers of either direction.
     public internal(set) var messages = 0
+
+    /// Nothing yet.
+    public init() {}
   }
 
   /// What a pass gave.
