@@ -6,8 +6,10 @@ public struct OverlapPlan: Sendable {
   public let shop: FlowShop
   /// When what happens, in the order with the least makespan.
   public let timeline: FlowShop.Timeline
-  /// The makespan of everything as one chunk.
+  /// The makespan of everything as one chunk, of which all communication is exposed.
   public let unchunked: Double
+  /// That communication.
+  public let unchunkedExposed: Double
 
   /// Chunks in the order in which they run.
   public var orderedChunks: [Range<Int>] { timeline.order.map { chunks[$0] } }
@@ -20,7 +22,9 @@ public struct OverlapPlan: Sendable {
 ///
 /// Tried are, for every number of chunks: parts of equal rows and parts of equal computation, each
 /// with a first and a last chunk of the whole, half, a quarter or an eighth of the others' size. A
-/// small last chunk leaves little to send at the end; a small first one starts the links early.
+/// small last chunk leaves little to send at the end; a small first one starts the links early. The
+/// best is refined by moving the ends of its chunks. Chosen is the least makespan among cuts that
+/// expose at most 1.05 times what no order of their chunks could hide.
 public struct OverlapPlanner: Sendable, Hashable {
   /// The most chunks to try.
   public var mostChunks: Int
@@ -99,7 +103,8 @@ public struct OverlapPlanner: Sendable, Hashable {
     let whole = rows == 0 ? nil : try cost(0..<rows)
     return OverlapPlan(
       chunks: chunks, shop: shop, timeline: try shop.timeline(),
-      unchunked: whole.map { $0.compute + $0.communicate } ?? 0)
+      unchunked: whole.map { $0.compute + $0.communicate } ?? 0,
+      unchunkedExposed: whole?.communicate ?? 0)
   }
 
   /// The best cut found; one chunk where none is better.
@@ -109,13 +114,14 @@ public struct OverlapPlanner: Sendable, Hashable {
   ///   - cost: the times of a chunk of rows.
   /// - Throws: ``DeviceError`` `.invalidArgument` for negative rows, fewer than one chunk and bad
   ///   times; what `cost` throws.
-  /// - Complexity: O(16 · mostChunks²) calls of `cost`.
+  /// - Complexity: O(16 · mostChunks²) calls of `cost`, and as many again for the refinement of
+  ///   large cuts by log₂ rows steps.
   public func best(
-    rows: Int, cost: (Range<Int>) throws(DeviceError) -> FlowShop.Job
+    rows: Int, cost: @escaping (Range<Int>) throws(DeviceError) -> FlowShop.Job
   ) throws(DeviceError) -> OverlapPlan {
     try check(rows: rows, chunks: mostChunks)
     if rows == 0 { return try plan(rows: 0, chunks: [], cost: cost) }
-    var best = try plan(rows: rows, chunks: [0..<rows], cost: cost)
+    let best = try plan(rows: rows, chunks: [0..<rows], cost: cost)
     let most = min(mostChunks, (rows + granularity - 1) / granularity)
     if most == 1 { return best }
     // Where the cumulated computation reaches a share, by samples.
@@ -133,24 +139,86 @@ public struct OverlapPlanner: Sendable, Hashable {
       let inside = high > low ? (wanted - low) / (high - low) : 0
       return (Double(above - 1) + inside) / Double(samples) * Double(rows)
     }
-    var known: Set<[Range<Int>]> = [[0..<rows]]
+    var search = Search(best, cost: cost)
     for count in 2...most {
       for first in Self.tapers {
         for last in Self.tapers {
           var weights = [Double](repeating: 1, count: count)
           weights[0] = first
           weights[count - 1] = last
-          for chunks in [
-            cut(rows: rows, weights: weights) { $0 * Double(rows) },
-            cut(rows: rows, weights: weights, at: computePosition),
-          ] {
-            guard known.insert(chunks).inserted else { continue }
-            let other = try plan(rows: rows, chunks: chunks, cost: cost)
-            if other.timeline.makespan < best.timeline.makespan { best = other }
-          }
+          try search.look(at: cut(rows: rows, weights: weights) { $0 * Double(rows) })
+          try search.look(at: cut(rows: rows, weights: weights, at: computePosition))
         }
       }
     }
-    return best
+    var step = max(1, rows / granularity / 8)
+    while step >= 1 {
+      try search.refine(rows: rows, step: step * granularity)
+      step /= 2
+    }
+    return try plan(rows: rows, chunks: search.best.chunks, cost: cost)
+  }
+
+  /// Cuts that were looked at.
+  private struct Search {
+    let cost: (Range<Int>) throws(DeviceError) -> FlowShop.Job
+    /// The least makespan among cuts that expose what they must.
+    var best: (chunks: [Range<Int>], makespan: Double)
+    /// The same among all, a longer exposure than that added to the makespan: where to look on.
+    var lead: (chunks: [Range<Int>], makespan: Double)
+    var jobs: [Range<Int>: FlowShop.Job] = [:]
+
+    init(
+      _ whole: OverlapPlan, cost: @escaping (Range<Int>) throws(DeviceError) -> FlowShop.Job
+    ) {
+      self.cost = cost
+      best = (whole.chunks, whole.timeline.makespan)
+      lead = best
+    }
+
+    /// Whether the cut is a better lead.
+    @discardableResult
+    mutating func look(at chunks: [Range<Int>]) throws(DeviceError) -> Bool {
+      var times: [FlowShop.Job] = []
+      for chunk in chunks {
+        if let known = jobs[chunk] {
+          times.append(known)
+        } else {
+          let job = try cost(chunk)
+          jobs[chunk] = job
+          times.append(job)
+        }
+      }
+      let shop = try FlowShop(times)
+      let timeline = try shop.timeline()
+      let excess = timeline.exposed - 1.05 * (shop.lowerBound - shop.computeTotal)
+      // A billionth of the whole is rounding.
+      let isTight = excess <= 1e-9 * timeline.makespan
+      let makespan = timeline.makespan + (isTight ? 0 : excess)
+      if isTight, makespan < best.makespan { best = (chunks, makespan) }
+      guard makespan < lead.makespan * (1 - 1e-12) else { return false }
+      lead = (chunks, makespan)
+      return true
+    }
+
+    /// Moves single ends of the lead's chunks by a step, and all ends before or after one.
+    mutating func refine(rows: Int, step: Int) throws(DeviceError) {
+      for _ in 0..<8 {
+        var isBetter = false
+        for index in 0..<max(0, lead.chunks.count - 1) {
+          for change in [-step, step] {
+            let last = lead.chunks.count - 2
+            for moved in [index...index, index...last, 0...index] {
+              var ends = lead.chunks.map(\.upperBound)
+              for end in moved { ends[end] += change }
+              let starts = [0] + ends.dropLast()
+              guard zip(starts, ends).allSatisfy({ $0 < $1 }) else { continue }
+              if try look(at: zip(starts, ends).map { $0..<$1 }) { isBetter = true }
+            }
+          }
+        }
+        if !isBetter { return }
+      }
+    }
   }
 }

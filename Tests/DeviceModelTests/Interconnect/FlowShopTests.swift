@@ -123,7 +123,7 @@ struct FlowShopTests {
       let cost = causal(alpha: alpha, rate: rate, start: 1)
       let plan = try OverlapPlanner(mostChunks: 12).best(rows: rows, cost: cost)
       #expect(plan.timeline.makespan <= plan.unchunked)
-      #expect(plan.timeline.exposed <= 1.05 * plan.exposedBound + 1e-9)
+      #expect(plan.timeline.exposed <= 1.05 * plan.exposedBound + 1e-9 * plan.timeline.makespan)
       #expect(plan.chunks.first?.lowerBound == 0 && plan.chunks.last?.upperBound == rows)
       #expect(Set(plan.orderedChunks) == Set(plan.chunks))
       // No number of equal chunks is better.
@@ -131,7 +131,7 @@ struct FlowShopTests {
         let planner = OverlapPlanner()
         let equal = try planner.plan(
           rows: rows, chunks: planner.equalChunks(rows: rows, chunks: count), cost: cost)
-        #expect(plan.timeline.makespan <= equal.timeline.makespan + 1e-9)
+        #expect(plan.timeline.makespan <= equal.timeline.makespan * (1 + 1e-9))
       }
     }
   }
