@@ -54,14 +54,30 @@ public struct CooperationMachine: Sendable, Hashable {
       promptChunk: Sourced(4096, .assumed("rows that keep tensor cores busy")))
   }
 
-  /// What of it has no source, with ways to multiply it: for sensitivities.
-  public static let uncertain: [(name: String, scale: @Sendable (inout Self, Double) -> Void)] = [
-    ("device reserve", { $0.reserve = $0.reserve.scaled(by: $1) }),
-    ("host reserve", { $0.hostReserve = $0.hostReserve.scaled(by: $1) }),
-    ("activation buffers", { $0.activationBuffers = $0.activationBuffers.scaled(by: $1) }),
-    ("prompt chunk", { $0.promptChunk = $0.promptChunk.scaled(by: $1) }),
-    ("host launch", { $0.host.launch = $0.host.launch.scaled(by: $1) }),
-  ]
+  /// What can be varied, for sensitivities: all that has no source, and the host's memory, which is
+  /// another machine's guess.
+  public enum Parameter: String, Sendable, CaseIterable {
+    case deviceReserve = "device reserve"
+    case hostReserve = "host reserve"
+    case activationBuffers = "activation buffers"
+    case promptChunk = "prompt chunk"
+    case hostLaunch = "host launch"
+    case hostMemory = "host memory"
+  }
+
+  /// The same machine with one of its numbers multiplied.
+  public func scaled(_ parameter: Parameter, by factor: Double) -> CooperationMachine {
+    var copy = self
+    switch parameter {
+    case .deviceReserve: copy.reserve = reserve.scaled(by: factor)
+    case .hostReserve: copy.hostReserve = hostReserve.scaled(by: factor)
+    case .activationBuffers: copy.activationBuffers = activationBuffers.scaled(by: factor)
+    case .promptChunk: copy.promptChunk = promptChunk.scaled(by: factor)
+    case .hostLaunch: copy.host.launch = host.launch.scaled(by: factor)
+    case .hostMemory: copy.hostMemory = hostMemory.scaled(by: factor)
+    }
+    return copy
+  }
 
   /// - Throws: ``QuantError`` `.invalidArgument` for numbers without a sense.
   func check() throws(QuantError) {
