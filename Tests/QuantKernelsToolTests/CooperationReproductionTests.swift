@@ -6,11 +6,11 @@ final class CooperationReproductionTests: XCTestCase {
   func testClaims() throws {
     let run = try ToolRun(["reproduce", "--only", "fast-attention", "--json"])
     XCTAssertEqual(run.status, 0, run.error)
-    let claims = try XCTUnwrap(try run.json["claims"] as? [[String: Any]])
+    let all = try XCTUnwrap(try run.json["claims"] as? [[String: Any]])
     func claims(_ prefix: String) -> [[String: Any]] {
-      claims.filter { ($0["claim"] as? String)?.hasPrefix(prefix) == true }
+      all.filter { ($0["claim"] as? String)?.hasPrefix(prefix) == true }
     }
-    for claim in claims {
+    for claim in all {
       for key in ["paper", "claim", "source", "kind", "verdict", "command"] {
         XCTAssertNotNil(claim[key] as? String, key)
       }
