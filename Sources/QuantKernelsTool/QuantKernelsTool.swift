@@ -43,7 +43,8 @@ struct QuantKernelsTool: ParsableCommand {
 /// Groups the measuring commands.
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measure this machine, a model, a matrix product or an attention.",
+    commandName: "bench",
+    abstract: "Measure this machine, a model, a matrix product or an attention.",
     discussion: """
       EXAMPLES
         quantkernels bench machine

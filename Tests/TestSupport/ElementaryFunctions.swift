@@ -12,4 +12,5 @@ public func hyperbolicTangent(_ x: Double) -> Double { tanh(x) }
 public func cosine(_ x: Double) -> Double { cos(x) }
 
 public func sine(_ x: Double) -> Double { sin(x) }
+
 public func naturalLogarithm(_ x: Double) -> Double { log(x) }
