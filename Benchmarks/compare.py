@@ -1,6 +1,6 @@
 """Ours and theirs side by side: every figure of a row is measured in the same rounds, one after the other.
 
-Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|ternary|matmul] [--threads 1,2]
+Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|ternary|matmul|attention] [--threads 1,2]
 
 Prints medians with extremes, ratios of medians, versions and flags. A peer whose numbers are wrong is marked
 (!), one that cannot run is named with the reason.
@@ -141,6 +141,73 @@ def compare_models(options, threads, model, prompt, decode):
     worker.close()
 
 
+# Attention of standard normal numbers: float32 and bfloat16 arithmetic, f16 sums, and codes of 8 and 4 bits.
+WORST_ATTENTION_ERROR = {"f32": 1e-6, "bf16": 1e-4, "f16": 1e-4, "q8_0": 1e-3, "q4_0": 5e-2}
+
+
+def compare_attentions(options, threads):
+    workers = {
+        "llama.cpp": Worker(options.python, "llama_attention.py", threads),
+        "PyTorch": Worker(options.python, "torch_attention.py", threads),
+    }
+    print(f"\nattention, 32 query heads of 128, {threads} thread(s); decoding with keys and values from memory")
+    for name, worker in workers.items():
+        print(f"  {name}: {worker.about or 'unavailable: ' + str(worker.reason)}")
+    for length in (2048, 4096):
+        compare_attention(options, threads, workers, length, length, 32)
+    for kv_heads in (8, 32):
+        for length in (4096, 16384, 65536):
+            if kv_heads == 8 or length == 16384:
+                compare_attention(options, threads, workers, 1, length, kv_heads)
+    for worker in workers.values():
+        worker.close()
+
+
+def compare_attention(options, threads, workers, queries, keys, kv_heads):
+    own = ("f32", "f16", "bf16", "q8_0", "q4_0")
+    requests = {("llama.cpp", type) for type in ("f16", "q8_0", "q4_0")} | {("PyTorch", t) for t in ("f32", "bf16")}
+    requests = sorted(r for r in requests if not workers[r[0]].reason)
+    times = {("ours", type): [] for type in own} | {r: [] for r in requests}
+    errors, failures, rooflines = {}, {}, {type: [] for type in own}
+    for round in range(options.rounds):
+        for type in own:
+            run = ours(
+                options.tool, threads, "bench", "attention", "--query-length", str(queries), "--kv-length", str(keys),
+                "--kv-heads", str(kv_heads), "--kv-type", type, "--causal", "--repetitions", "1",
+            )
+            times["ours", type].append(run["microseconds"]["median"] * 1e-6)
+            rooflines[type].append(run["shareOfRoofline"])
+        for peer, type in requests:
+            answer = workers[peer].ask(
+                op="attention", queries=queries, keys=keys, heads=32, kv_heads=kv_heads, width=128, type=type,
+                cache_bytes=cache_bytes(), check=round == 0,
+            )
+            if "failed" in answer:
+                failures[peer, type] = answer["failed"]
+                continue
+            times[peer, type].append(statistics.median(answer["seconds"]))
+            if "error" in answer:
+                errors[peer, type] = answer["error"]
+    what = f"prefill {queries}" if queries > 1 else f"decode at {keys}, {kv_heads} key-value heads"
+    print(f"\n  {what}: ms, and how many times faster ours is")
+    pairs = queries * (2 * keys - queries + 1) / 2
+    for (name, type), seconds in times.items():
+        if not seconds:
+            print(f"    {name:10} {type:5} failed: {failures.get((name, type), 'no time')}")
+            continue
+        middle = statistics.median(seconds)
+        cells = f"{spread(seconds, 1e3, 2):28} {4 * pairs * 32 * 128 / middle * 1e-9:6.1f} GFLOP/s"
+        if name == "ours":
+            print(f"    {name:10} {type:5} {cells}  {statistics.median(rooflines[type]) * 100:5.1f} % of roofline")
+            continue
+        equal = type if type in own else "f32"
+        ratio = middle / statistics.median(times["ours", equal])
+        wrong = " ! wrong" if errors.get((name, type), 0) > WORST_ATTENTION_ERROR[type] else ""
+        print(
+            f"    {name:10} {type:5} {cells}  ours {equal} {ratio:.2f}×, error {errors.get((name, type), 0):.1e}{wrong}"
+        )
+
+
 def compare_matmuls(options, threads):
     workers = {
         "llama.cpp": Worker(options.python, "llama_matmul.py", threads),
@@ -213,7 +280,7 @@ def main():
     parser.add_argument("python")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ternary", help="a BitNet model, measured as the first one is")
-    parser.add_argument("--only", choices=["model", "ternary", "matmul"])
+    parser.add_argument("--only", choices=["model", "ternary", "matmul", "attention"])
     parser.add_argument("--threads")
     options = parser.parse_args()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -226,6 +293,8 @@ def main():
             compare_models(options, threads, options.ternary, 128, 24)
         if options.only in (None, "matmul"):
             compare_matmuls(options, threads)
+        if options.only in (None, "attention"):
+            compare_attentions(options, threads)
 
 
 main()

@@ -1,77 +1,16 @@
 """llama.cpp's matrix product alone, through its ggml library: Q4_0 (repacked for this processor), Q4_1 and Q4_K."""
 
 import ctypes
-import pathlib
 
+import ggml
 import worker
 
 TYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 8, "q4_k": 12, "q6_k": 14}
-F32 = 0
 
-
-class InitParams(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
-
-
-class Peer:
+class Peer(ggml.Ggml):
     def __init__(self, threads):
-        import llama_cpp
-
-        folder = pathlib.Path(llama_cpp.__file__).parent / "lib"
-        self.base = ctypes.CDLL(str(folder / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
-        self.cpu = ctypes.CDLL(str(folder / "libggml-cpu.so"), mode=ctypes.RTLD_GLOBAL)
-        pointer, size, long = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-
-        def declare(library, name, result, *arguments):
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, list(arguments)
-            return function
-
-        base, cpu = self.base, self.cpu
-        self.init = declare(base, "ggml_init", pointer, InitParams)
-        self.free = declare(base, "ggml_free", None, pointer)
-        self.new_2d = declare(base, "ggml_new_tensor_2d", pointer, pointer, ctypes.c_int, long, long)
-        self.mul_mat = declare(base, "ggml_mul_mat", pointer, pointer, pointer, pointer)
-        self.new_graph = declare(base, "ggml_new_graph_custom", pointer, pointer, size, ctypes.c_bool)
-        self.expand = declare(base, "ggml_build_forward_expand", None, pointer, pointer)
-        self.allocate = declare(
-            base, "ggml_backend_alloc_ctx_tensors_from_buft", pointer, pointer, pointer
-        )
-        self.free_buffer = declare(base, "ggml_backend_buffer_free", None, pointer)
-        self.set = declare(base, "ggml_backend_tensor_set", None, pointer, pointer, size, size)
-        self.get = declare(base, "ggml_backend_tensor_get", None, pointer, pointer, size, size)
-        self.compute = declare(base, "ggml_backend_graph_compute", ctypes.c_int, pointer, pointer)
-        self.quantize = declare(
-            base, "ggml_quantize_chunk", size, ctypes.c_int, pointer, pointer, long, long, long, pointer
-        )
-        self.row_size = declare(base, "ggml_row_size", size, ctypes.c_int, long)
-        self.default_type = declare(base, "ggml_backend_cpu_buffer_type", pointer)()
-        self.buffer_name = declare(base, "ggml_backend_buft_name", ctypes.c_char_p, pointer)
-        self.backend = declare(cpu, "ggml_backend_cpu_init", pointer)()
-        declare(cpu, "ggml_backend_cpu_set_n_threads", None, pointer, ctypes.c_int)(self.backend, threads)
-        self.repack_type = self.find_repack_type(declare)
-        self.about = f"llama-cpp-python {llama_cpp.__version__}, ggml_mul_mat" + (
-            ", Q4_0 and Q4_K repacked" if self.repack_type else ""
-        )
-
-    def find_repack_type(self, declare):
-        registry = declare(self.cpu, "ggml_backend_cpu_reg", ctypes.c_void_p)()
-        device = declare(
-            self.base, "ggml_backend_reg_dev_get", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
-        )(registry, 0)
-        address = declare(
-            self.base, "ggml_backend_reg_get_proc_address", ctypes.c_void_p, ctypes.c_void_p,
-            ctypes.c_char_p,
-        )(registry, b"ggml_backend_dev_get_extra_bufts")
-        if not address:
-            return None
-        listing = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(device)
-        index = 0
-        while listing and listing[index]:
-            if b"REPACK" in self.buffer_name(listing[index]):
-                return listing[index]
-            index += 1
-        return None
+        super().__init__(threads)
+        self.about = f"{self.version}, ggml_mul_mat" + (", Q4_0 and Q4_K repacked" if self.repack_type else "")
 
     def matmul(self, m, n, k, type, cache_bytes, check):
         import numpy
@@ -85,13 +24,13 @@ class Peer:
         count = worker.copies_for(m, row * n, cache_bytes)
         repacked = type in ("q4_0", "q4_k", "q8_0", "q6_k") and self.repack_type
         overhead = 1 << 20
-        weights = self.init(InitParams(overhead, None, True))
-        work = self.init(InitParams(overhead, None, True))
+        weights = self.init(ggml.InitParams(overhead, None, True))
+        work = self.init(ggml.InitParams(overhead, None, True))
         tensors = [self.new_2d(weights, number, k, n) for _ in range(count)]
         buffer = self.allocate(weights, self.repack_type if repacked else self.default_type)
         for tensor in tensors:
             self.set(tensor, ctypes.addressof(blocks), 0, row * n)
-        input = self.new_2d(work, F32, k, m)
+        input = self.new_2d(work, ggml.F32, k, m)
         outputs = [self.mul_mat(work, tensor, input) for tensor in tensors]
         graph = self.new_graph(work, 4 * count + 8, False)
         for output in outputs:

@@ -80,3 +80,43 @@ def error(output, values, x):
 def copies_for(m, weight_bytes, cache_bytes):
     """Copies that exceed four times the last-level cache where weights should be cold, as our own tool does."""
     return 1 if m > 32 else max(1, -(-4 * cache_bytes // weight_bytes))
+
+
+def random_attention(queries, keys, heads, kv_heads, width):
+    """Standard normal queries [heads, queries, width] and keys and values [kv_heads, keys, width]."""
+    import numpy
+
+    random = numpy.random.default_rng(3)
+
+    def normal(*shape):
+        return random.standard_normal(shape, dtype=numpy.float32)
+
+    return normal(heads, queries, width), normal(kv_heads, keys, width), normal(kv_heads, keys, width)
+
+
+def is_masked(queries, keys):
+    """[queries, keys]: causal, the last query seeing every key."""
+    import numpy
+
+    return numpy.arange(keys)[None, :] > numpy.arange(queries)[:, None] + keys - queries
+
+
+def attention_error(output, q, k, v):
+    """Squared error over squared reference of the last query, in float64; output [heads, queries, width]."""
+    import numpy
+
+    group = q.shape[0] // k.shape[0]
+    difference = size = 0.0
+    for head in range(q.shape[0]):
+        keys = k[head // group].astype(numpy.float64)
+        scores = keys @ q[head, -1].astype(numpy.float64) / numpy.sqrt(q.shape[2])
+        weights = numpy.exp(scores - scores.max())
+        reference = weights @ v[head // group].astype(numpy.float64) / weights.sum()
+        difference += ((output[head, -1] - reference) ** 2).sum()
+        size += (reference**2).sum()
+    return float(difference / size)
+
+
+def copies_for_cache(queries, bytes, cache_bytes):
+    """Copies that exceed twice the last-level cache where keys and values should be cold, as our own tool does."""
+    return 1 if queries > 8 else max(1, -(-2 * cache_bytes // bytes))
