@@ -161,6 +161,44 @@ final class CommandTests: XCTestCase {
     }
   }
 
+  func testBenchAttention() throws {
+    let sizes = [
+      "--heads", "4", "--kv-heads", "2", "--head-dim", "32", "--repetitions", "1",
+      "--read-megabytes", "4",
+    ]
+    for type in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+      for (queries, more) in [
+        ("1", []), ("40", ["--causal", "--window", "9"]), ("2", ["--page", "16"]),
+      ] {
+        let object = try json(
+          ["bench", "attention", "--query-length", queries, "--kv-length", "70", "--kv-type", type]
+            + sizes + more)
+        try expectTiming(object, "microseconds")
+        for key in ["gigaflopPerSecond", "keyValueGigabytesPerSecond", "shareOfRoofline"] {
+          XCTAssertGreaterThan(try number(object, key), 0, "\(type) \(key)")
+        }
+        XCTAssertTrue((object["kernel"] as? String ?? "").hasPrefix("qk_attention_\(type)__"))
+      }
+    }
+  }
+
+  func testKeyValueTypesOfAModel() throws {
+    var bytes: [Double] = []
+    for type in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+      let object = try json([
+        "perplexity", "--model", try fixture().model, "--text",
+        try fixture().write("kv.txt", ToolFixture.text),
+        "--context", "16", "--chunks", "2", "--kv-cache", type,
+      ])
+      XCTAssertGreaterThan(try number(object, "perplexity"), 1, type)
+      bytes.append(try number(object, "keyValueBytesPerToken"))
+    }
+    XCTAssertEqual(bytes[0], 2 * bytes[1])
+    XCTAssertEqual(bytes[1], bytes[2])
+    XCTAssertLessThan(bytes[3], 0.6 * bytes[1])
+    XCTAssertLessThan(bytes[4], 0.6 * bytes[3])
+  }
+
   func testBenchMatmulOfAListAndOfEachInstructionSet() throws {
     let shapes = try fixture().write(
       "shapes.txt", "# two\nint4 33 64 64 32 symmetric\n\nq8_0 40 64 64 # one\n")

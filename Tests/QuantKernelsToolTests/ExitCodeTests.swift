@@ -53,6 +53,12 @@ final class ExitCodeTests: XCTestCase {
       mentions: "--group 64")
     try expect(
       64, ["bench", "matmul", "--shapes", "x", "--symmetric"], mentions: "--symmetric")
+    let attention = ["bench", "attention", "--read-megabytes", "4"]
+    try expect(64, attention + ["--kv-type", "q9"], mentions: "q9")
+    try expect(64, attention + ["--kv-length", "0"], mentions: "--kv-length 0")
+    try expect(64, attention + ["--heads", "3", "--kv-heads", "2"], mentions: "heads")
+    try expect(64, attention + ["--window", "0"], mentions: "window")
+    try expect(69, attention + ["--kv-type", "q8_0", "--page", "8"], mentions: "pages of 8")
     try expect(64, ["convert", model, "--to", "q9", "-o", "x"])
     try expect(64, ["convert", model, "--to", "q8_0", "-o", model], mentions: "source")
     try expect(64, ["convert", model, "--to", "q8_0", "--group", "32", "-o", "x"])
@@ -101,9 +107,7 @@ final class ExitCodeTests: XCTestCase {
     let model = try fixture().model
     let generate = ["generate", "--model", model, "--prompt", "x"]
     try expect(69, generate + ["--ranks", "2"], mentions: "--ranks")
-    for cache in ["q8_0", "q4_0", "palu:factors"] {
-      try expect(69, generate + ["--kv-cache", cache], mentions: cache)
-    }
+    try expect(69, generate + ["--kv-cache", "palu:factors"], mentions: "palu:factors")
     try expect(69, ["convert", model, "--to", "q4_k", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--act-order", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--calibrate", "t", "-o", "x"])
@@ -202,7 +206,7 @@ final class ExitCodeTests: XCTestCase {
       ["--help"], ["generate", "--help"], ["perplexity", "--help"], ["tokenize", "--help"],
       ["inspect", "--help"], ["convert", "--help"], ["bench", "--help"],
       ["bench", "machine", "--help"],
-      ["bench", "model", "--help"], ["bench", "matmul", "--help"],
+      ["bench", "model", "--help"], ["bench", "matmul", "--help"], ["bench", "attention", "--help"],
     ] {
       let run = try ToolRun(arguments)
       XCTAssertEqual(run.status, 0)
