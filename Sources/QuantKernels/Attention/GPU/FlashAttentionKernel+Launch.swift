@@ -34,10 +34,11 @@ extension FlashAttentionKernel: AttentionKernel {
       product.family == .ampere
       ? 0 : 4 * ((tile.keys * shape.tileWidth / 8 + 32 * tile.warps - 1) / (32 * tile.warps))
     let operands = 4 * (rowBlocks + 1) + (product.family == .ampere ? 0 : product.leftWords)
-    let scores = 2 * product.instructionsPerLoad / 2 * rowBlocks * keyBlocks
-    let scoreInstructions = scores * shape.tileWidth / product.depth
+    let scoreInstructions =
+      product.instructionsPerLoad * rowBlocks * keyBlocks * shape.tileWidth / product.depth
     let valueInstructions =
-      2 * rowBlocks * (tile.keys / product.valueKeys) * (shape.tileWidth / product.valueColumns)
+      product.instructionsPerLoad * rowBlocks * (tile.keys / product.valueKeys)
+      * (shape.tileWidth / product.valueColumns)
     var total = 0
     for rowTile in 0..<rowTiles { total += keyTiles(rowTile: rowTile).visible }
     let steps = max(1, (total + rowTiles / 2) / max(1, rowTiles))

@@ -43,19 +43,19 @@ struct WarpProduct: Sendable, Hashable {
   private func seat(_ lane: Int) -> (t: Int, row: Int, column: Int) {
     let pair = lane >> 2 & 3
     return (
-      lane & 3 | lane >> 4 << 2, family == .rows ? pair : pair >> 1,
+      lane & 3 | (lane >> 4) << 2, family == .rows ? pair : pair >> 1,
       family == .rows ? 0 : pair & 1
     )
   }
 
   /// Row `index` of an instruction's eight in a row group.
   private func row(_ index: Int, group: Int) -> Int {
-    index & 3 | (group & 1) << 2 | index >> 2 << 3 | group >> 1 << 4
+    index & 3 | (group & 1) << 2 | (index >> 2) << 3 | (group >> 1) << 4
   }
 
   /// Column `index` of an instruction's eight in a column group.
   private func column(_ index: Int, group: Int) -> Int {
-    family == .rows ? index : index & 3 | group << 2 | index >> 2 << 3
+    family == .rows ? index : index & 3 | group << 2 | (index >> 2) << 3
   }
 
   /// The row and column in a block of a lane's element 0…7, sums in float32.
@@ -129,7 +129,7 @@ struct WarpProduct: Sendable, Hashable {
   }
 
   private func unit(_ load: Int, _ group: Int, _ half: Int) -> Int {
-    family == .rows ? half | load << 1 : half | (load & 1) << 1 | group << 2 | load >> 1 << 3
+    family == .rows ? half | load << 1 : half | (load & 1) << 1 | group << 2 | (load >> 1) << 3
   }
 
   /// The column of the output that element `element` of block `index` is.
