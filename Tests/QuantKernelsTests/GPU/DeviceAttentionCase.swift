@@ -86,7 +86,7 @@ struct DeviceAttentionCase: Sendable, CustomStringConvertible {
         }
         let top = scores.max() ?? 0
         off += 4 * u * top.magnitude
-        let p = scores.map { ElementaryFunctions.exp($0 - top) }
+        let p = scores.map { exponential($0 - top) }
         let total = p.reduce(0, +)
         for i in 0..<width {
           var sum = 0.0
