@@ -67,16 +67,11 @@ void cdm_floats_from_half2(const uint32_t *pairs, float *low, float *high, size_
 
 static void volta_operand(const uint32_t *registers, float out[4][8][4], int row_is_lane) {
   // Quad-pair q holds lanes t + 4q and 16 + t + 4q; t8 counts them 0…7. Two registers hold four halves a lane.
+  float low[2][CDM_LANES], high[2][CDM_LANES];
+  for (int r = 0; r < 2; r++) CDM_CALL(floats_from_half2, registers + CDM_LANES * r, low[r], high[r], CDM_LANES);
   for (int lane = 0; lane < CDM_LANES; lane++) {
     const int q = lane >> 2 & 3, t8 = (lane & 3) | (lane >> 4 & 1) << 2;
-    float v[4];
-    for (int r = 0; r < 2; r++) {
-      float low[8], high[8];
-      uint32_t pairs[8] = {registers[32 * r + lane]};
-      CDM_CALL(floats_from_half2, pairs, low, high, 8);
-      v[2 * r] = low[0];
-      v[2 * r + 1] = high[0];
-    }
+    const float v[4] = {low[0][lane], high[0][lane], low[1][lane], high[1][lane]};
     for (int i = 0; i < 4; i++) {
       if (row_is_lane)
         out[q][t8][i] = v[i]; // outer t8, k i
@@ -98,6 +93,25 @@ void cdm_mma_m8n8k4(const uint32_t *a, const uint32_t *b, float *c, int orders) 
       for (int k = 0; k < 4; k++) sum += rows[q][m][k] * columns[q][n][k];
       c[32 * i + lane] = sum;
     }
+  }
+}
+
+void cdm_mma_m8n8k4_half(const uint32_t *a, const uint32_t *b, uint32_t *c, int orders) {
+  float rows[4][8][4], columns[4][8][4];
+  volta_operand(a, rows, !(orders & 1));
+  volta_operand(b, columns, !(orders & 2));
+  for (int r = 0; r < 4; r++) {
+    float pair[2][CDM_LANES];
+    CDM_CALL(floats_from_half2, c + CDM_LANES * r, pair[0], pair[1], CDM_LANES);
+    for (int lane = 0; lane < CDM_LANES; lane++) {
+      const int q = lane >> 2 & 3, m = (lane & 3) | (lane >> 4 & 1) << 2;
+      for (int i = 0; i < 2; i++) {
+        float sum = pair[i][lane];
+        for (int k = 0; k < 4; k++) sum += rows[q][m][k] * columns[q][2 * r + i][k];
+        pair[i][lane] = sum;
+      }
+    }
+    CDM_CALL(half2_from_floats, pair[0], pair[1], c + CDM_LANES * r, CDM_LANES);
   }
 }
 

@@ -65,6 +65,8 @@ void cdm_mma_m16n8k16_pair(const uint32_t *a, const uint32_t *b_first, const uin
 void cdm_mma_m16n8k32(const uint32_t *a, const uint32_t *b, int32_t *c, int unsigned_operands);
 // Four independent 8×8×4 products of quad-pairs; flags bit 0: A column-major, bit 1: B row-major.
 void cdm_mma_m8n8k4(const uint32_t *a, const uint32_t *b, float *c, int orders);
+// The same with binary16 sums, four words of pairs a lane: each sum in float32, rounded once an instruction.
+void cdm_mma_m8n8k4_half(const uint32_t *a, const uint32_t *b, uint32_t *c, int orders);
 
 // Pairs of binary16 in `count` words, each operation rounded once.
 void cdm_half2_add(const uint32_t *a, const uint32_t *b, uint32_t *out, size_t count);

@@ -157,6 +157,63 @@ extension Warp {
     }
   }
 
+  /// The same with the sum in two neighbors of an array: elements 0…3 in `sums[index]`, 4…7 in
+  /// `sums[index + 1]`.
+  ///
+  /// - Throws: ``DeviceError`` when `sums` has no such elements.
+  @inlinable
+  public mutating func multiplyVolta(
+    _ a: Registers2, _ b: Registers2, addingTo sums: inout [FloatAccumulator], at index: Int,
+    columnMajorA: Bool = false, rowMajorB: Bool = false
+  ) throws(DeviceError) {
+    guard index >= 0, index < sums.count - 1 else { throw noSums(index, sums.count) }
+    unsafe withUnsafeBytes(of: a) { a in
+      unsafe withUnsafeBytes(of: b) { b in
+        unsafe sums.withUnsafeMutableBytes { c in
+          unsafe multiplyQuadPairs(
+            a.baseAddress, b.baseAddress, c.baseAddress, index,
+            orders: (columnMajorA ? 1 : 0) | (rowMajorB ? 2 : 0))
+        }
+      }
+    }
+  }
+
+  @usableFromInline
+  mutating func multiplyQuadPairs(
+    _ a: UnsafeRawPointer?, _ b: UnsafeRawPointer?, _ sums: UnsafeMutableRawPointer?, _ index: Int,
+    orders: Int32
+  ) {
+    unsafe tally.matrix[MatrixShape.m8n8k4.tallyIndex] += 1
+    unsafe cdm_mma_m8n8k4(
+      a?.assumingMemoryBound(to: UInt32.self), b?.assumingMemoryBound(to: UInt32.self),
+      sums?.advanced(by: index * MemoryLayout<FloatAccumulator>.stride)
+        .assumingMemoryBound(to: Float.self), orders)
+  }
+
+  /// `mma.m8n8k4` with binary16 sums, placed by ``Fragment/voltaCHalf``: register r holds columns 2r
+  /// and 2r + 1.
+  ///
+  /// The vendor leaves the rounding inside open. Declared here: the four products in k order fused
+  /// into a float32 sum that starts from the old one, and one rounding to binary16 an instruction.
+  /// Long sums lose bits and overflow past 65,504; nothing uses it unasked.
+  public mutating func multiplyVolta(
+    _ a: Registers2, _ b: Registers2, addingToHalves sum: inout Registers4,
+    columnMajorA: Bool = false, rowMajorB: Bool = false
+  ) {
+    unsafe tally.matrix[MatrixShape.m8n8k4.tallyIndex] += 1
+    unsafe withUnsafeBytes(of: a) { a in
+      unsafe withUnsafeBytes(of: b) { b in
+        unsafe withUnsafeMutableBytes(of: &sum) { c in
+          unsafe cdm_mma_m8n8k4_half(
+            a.baseAddress?.assumingMemoryBound(to: UInt32.self),
+            b.baseAddress?.assumingMemoryBound(to: UInt32.self),
+            c.baseAddress?.assumingMemoryBound(to: UInt32.self),
+            (columnMajorA ? 1 : 0) | (rowMajorB ? 2 : 0))
+        }
+      }
+    }
+  }
+
   // MARK: Shuffles
 
   /// `shfl.idx`: each lane gets the value of lane `sources[lane]` mod 32.
