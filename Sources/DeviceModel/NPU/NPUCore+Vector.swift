@@ -111,7 +111,7 @@ extension NPUCore {
     case .perRow(let matrix):
       guard let rows = unsafe floats(matrix) else { return }
       // The first of the eight equal values of each row.
-      let work = workArea(target.rows)
+      let work = unsafe workArea(target.rows)
       for row in 0..<target.rows { unsafe work[row] = unsafe rows[row * matrix.pitch] }
       unsafe cdm_npu_vector(
         operation.code, to, target.pitch, from, a.pitch, work, 0, 1, scalar, target.rows,

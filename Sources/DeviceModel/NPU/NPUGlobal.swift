@@ -58,7 +58,7 @@ public final class NPUGlobal: @unchecked Sendable {
   /// A copy of the contents as values of `type`; empty without contents.
   public func contents<Value: BitwiseCopyable>(as type: Value.Type) -> [Value] {
     guard let bytes = unsafe bytes else { return [] }
-    let raw = unsafe UnsafeRawPointer(bytes)
+    let raw = UnsafeRawPointer(bytes)
     return (0..<count * elementBytes / MemoryLayout<Value>.stride).map {
       unsafe raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Value>.stride, as: type)
     }
