@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "CDeviceModelNPU.h"
+
 enum { CDM_LANES = 32 };
 
 typedef struct cdm_passes {

@@ -21,6 +21,8 @@ public struct Run<Output: Sendable>: Sendable {
   public var estimate: Estimate?
   /// The kernels that a simulated target ran, in order: the product, then what adds its splits.
   public var launches: [Launch]
+  /// What a simulated NPU did; nil elsewhere.
+  public var npu: NPURun?
   /// Seconds that this CPU took: for the result itself, or for simulating it.
   public var seconds: Double
   /// Whether `seconds` is the time of the result and not of its simulation.
@@ -49,4 +51,15 @@ public struct Run<Output: Sendable>: Sendable {
     self.seconds = seconds
     self.isMeasured = isMeasured
   }
+}
+
+/// What kernels did on a simulated NPU, and how long that takes by the model.
+public struct NPURun: Sendable {
+  /// Counters, and what timing needs.
+  public let report: NPULaunchReport
+  /// The modelled time on the device that ran them.
+  public let estimate: NPUEstimate
+
+  /// What all kernels counted.
+  public var counters: NPUCounters { report.counters }
 }
