@@ -39,7 +39,8 @@ public struct AttentionComparison: Sendable {
     try baseline.estimate().microseconds / improved.estimate().microseconds
   }
 
-  /// The ratio for a quarter to four times each number that is assumed or only recalled: of the device,
+  /// The ratio for a quarter to four times each number that is assumed or only recalled, and of the
+  /// passes that an arriving sector takes, which one part's profile gave all of them: of the device,
   /// for both kernels at once; of a launch, for each kernel by itself. Registers stay below the 255 of
   /// a thread.
   ///
@@ -62,7 +63,9 @@ public struct AttentionComparison: Sendable {
     }
     for (label, path) in Self.deviceNumbers {
       let number = baseline.device[keyPath: path]
-      guard number.provenance.isUncertain, number.value != 0 else { continue }
+      // The fill of a sector is derived, but from a profile of another part.
+      let isForeign = path == \DeviceSpec.fillPassesPerSector
+      guard number.provenance.isUncertain || isForeign, number.value != 0 else { continue }
       add("\(baseline.device.identifier): \(label) \(number)") { factor in
         var device = baseline.device
         device[keyPath: path] = number.scaled(by: factor)

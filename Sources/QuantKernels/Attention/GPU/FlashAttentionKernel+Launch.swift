@@ -23,7 +23,37 @@ extension DeviceSpec {
   }
 }
 
+extension ChainLink {
+  /// What one warp alone needs for a step's arithmetic beside the tensor pipe: an issue slot an
+  /// instruction, and eight cycles for one of the special-function unit.
+  ///
+  /// Source: CUDA C++ Programming Guide, throughput of native arithmetic instructions: 16 results of
+  /// special functions a cycle a multiprocessor on 7.0 and 8.0, a warp in eight cycles of a sub-core.
+  static func arithmetic(_ instructions: Int, special: Int) -> ChainLink {
+    .issue(
+      Sourced(
+        Double(instructions + 8 * special),
+        .derived("\(instructions) counted instructions and \(special) of 8 cycles")))
+  }
+}
+
 extension FlashAttentionKernel: AttentionKernel {
+  /// Instructions of one warp in a step without hidden keys, tensor and memory ones left out.
+  private var stepArithmetic: (plain: Int, special: Int) {
+    let scores = 8 * rowBlocks * keyBlocks
+    let rows = rowBlocks * slots
+    let distances = (isHalf ? product.halfRowDistances : product.rowDistances).count
+    let isAmpere = product.family == .ampere
+    var plain = 3 * scores + 5 * rows + 2 * distances * rows
+    plain += isAmpere ? scores / 2 : scores + scores / 2
+    plain += 8 * rowBlocks * outputBlocks + (isHalf ? scores + 2 * rowBlocks : 0)
+    if !isAmpere {
+      plain += rowBlocks * keyBlocks * (exchange.shuffles.count + exchange.selects)
+    }
+    return (plain, scores + rows)
+  }
+
+  /// A thread has 255 registers; tiles that want more would spill and are refused with the launch.
   /// Steps are key tiles, as many as a block has on average: two barriers each, keys under way during
   /// the product with values and values during the scores.
   public func launch(on device: DeviceSpec) -> Launch {
@@ -48,7 +78,7 @@ extension FlashAttentionKernel: AttentionKernel {
     return Launch(
       name: name, blocks: blocks, warpsPerBlock: warpsPerBlock,
       registersPerThread: Sourced(
-        Double(min(255, outputFloats + scoreFloats + staged + operands + 40)),
+        Double(outputFloats + scoreFloats + staged + operands + 40),
         .assumed(
           "\(outputFloats) of output, \(scoreFloats) of scores, \(staged) under way, \(operands) "
             + "of operands, 40 for addresses and row states")),
@@ -56,7 +86,11 @@ extension FlashAttentionKernel: AttentionKernel {
       chain: [
         device.exposedLoad(behind: scoreInstructions, product.shape, missShare: missShare),
         device.exposedLoad(behind: valueInstructions, product.shape, missShare: missShare),
-        .barrier(2), .sharedLoad(2),
+        .arithmetic(stepArithmetic.plain, special: stepArithmetic.special), .barrier(2),
+        // An operand of either product; shuffles of the rows' maxima one after another, and of P.
+        .sharedLoad(
+          2 + (isHalf ? product.halfRowDistances : product.rowDistances).count
+            + (product.family == .ampere || exchange.shuffles.isEmpty ? 0 : 1)),
         .matrix(product.shape, scoreInstructions + valueInstructions),
       ],
       blockOverheadCycles: Sourced(

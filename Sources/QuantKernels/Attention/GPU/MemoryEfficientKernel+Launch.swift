@@ -16,8 +16,12 @@ extension MemoryEfficientKernel: AttentionKernel {
     let next = device.exposedLoad(behind: slice, .m8n8k4, missShare: missShare)
     var chain = [first, first]
     for _ in 0..<scoreSlices + valueSlices - 2 { chain.append(next) }
+    // As the text counts them: 32 scores a lane in four rows, their maxima over lanes and warps.
+    let plain = 32 + 96 + 4 * (addresses.warpColumns + 3) + 32 + 16 + 4 * 2 * 2
     chain += [
-      .barrier(scoreSlices + valueSlices + 5), .sharedLoad(scoreSlices + valueSlices + 2),
+      .arithmetic(plain, special: 36), .barrier(scoreSlices + valueSlices + 5),
+      // An operand a slice; two shuffles and a load of the rows' maxima.
+      .sharedLoad(scoreSlices + valueSlices + 3),
       .matrix(.m8n8k4, slice * (scoreSlices + valueSlices)),
     ]
     return Launch(

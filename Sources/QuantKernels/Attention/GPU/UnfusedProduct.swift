@@ -421,10 +421,9 @@ extension UnfusedProduct: AttentionKernel {
       side == .scores
       ? 1 / Double(max(1, sharers))
       : Double(scoreBytes) < 0.5 * device.l2Bytes.value ? 1 / Double(max(1, rowTiles)) : 1
+    // Queries and keys, or values and output.
     let others =
-      side == .scores
-      ? 2 * shape.pitch * (shape.heads * shape.queryLength + shape.keyValueHeads * shape.keyLength)
-      : 2 * shape.pitch * (shape.heads * shape.queryLength + shape.keyValueHeads * shape.keyLength)
+      2 * shape.pitch * (shape.heads * shape.queryLength + shape.keyValueHeads * shape.keyLength)
     return Launch(
       name: name, blocks: blocks, warpsPerBlock: warpsPerBlock,
       registersPerThread: Sourced(
