@@ -218,7 +218,8 @@ import Testing
     let list = comparison.sensitivities()
     #expect(Set(list.map(\.parameter)).count == list.count)
     for word in [
-      "sustained clock", "L2 read", "barrier", "launch", "registers", "before and after",
+      "sustained clock", "L2 read", "barrier", "launch", "fill of a sector", "registers",
+      "before and after",
     ] {
       #expect(list.contains { $0.parameter.contains(word) }, "\(word)")
     }
