@@ -114,7 +114,9 @@ import Testing
   func exchangesDeliver(_ family: WarpProduct.Family, _ halfSums: Bool) throws {
     let product = WarpProduct(family: family)
     let plan = product.leftExchange(halfSums: halfSums)
-    @Sendable func name(_ at: (row: Int, column: Int)) -> UInt32 { UInt32(at.row * 100 + at.column) }
+    @Sendable func name(_ at: (row: Int, column: Int)) -> UInt32 {
+      UInt32(at.row * 100 + at.column)
+    }
     let kernel = OneWarpText { (warp) throws(DeviceError) in
       let words = (0..<4).map { word in
         Lanes<UInt32>.each { lane in
