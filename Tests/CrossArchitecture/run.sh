@@ -87,6 +87,7 @@ HEADER
 #define isnan(x) __builtin_isnan(x)
 #define isfinite(x) __builtin_isfinite(x)
 float fmaf(float, float, float);
+double log2(double);
 float copysignf(float, float), fmaxf(float, float), fminf(float, float), ldexpf(float, int), nanf(const char *);
 float ceilf(float), fabsf(float), floorf(float), nearbyintf(float), rintf(float), roundf(float), truncf(float);
 float cosf(float), exp2f(float), expf(float), logf(float), powf(float, float), sinf(float), sqrtf(float), tanhf(float);

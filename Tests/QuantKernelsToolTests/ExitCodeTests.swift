@@ -53,6 +53,14 @@ final class ExitCodeTests: XCTestCase {
       mentions: "--group 64")
     try expect(
       64, ["bench", "matmul", "--shapes", "x", "--symmetric"], mentions: "--symmetric")
+    let simulated = [
+      "simulate", "attention", "--query-length", "64", "--kv-length", "64", "--heads", "2",
+      "--head-dim", "64",
+    ]
+    try expect(64, simulated + ["--device", "v100", "--kernel", "two-level"])
+    try expect(64, simulated + ["--device", "ascend910a", "--kernel", "volta"])
+    try expect(64, simulated + ["--device", "x", "--kernel", "flash"], mentions: "\"x\"")
+    try expect(69, simulated + ["--device", "v100", "--kernel", "flash"], mentions: "volta")
     let attention = ["bench", "attention", "--read-megabytes", "4"]
     try expect(64, attention + ["--kv-type", "q9"], mentions: "q9")
     try expect(64, attention + ["--kv-length", "0"], mentions: "--kv-length 0")
@@ -206,7 +214,8 @@ final class ExitCodeTests: XCTestCase {
       ["--help"], ["generate", "--help"], ["perplexity", "--help"], ["tokenize", "--help"],
       ["inspect", "--help"], ["convert", "--help"], ["bench", "--help"],
       ["bench", "machine", "--help"],
-      ["bench", "model", "--help"], ["bench", "matmul", "--help"], ["bench", "attention", "--help"],
+      ["bench", "model", "--help"], ["bench", "matmul", "--help"],
+      ["bench", "attention", "--help"], ["simulate", "attention", "--help"],
     ] {
       let run = try ToolRun(arguments)
       XCTAssertEqual(run.status, 0)

@@ -194,9 +194,9 @@ extension NPUCore {
         remedy: "use bytes")
     }
     try issueMask(a, mask: mask)
-    guard let values = unsafe floats(a), let bytes = unsafe contents(mask.tile, byte: mask.byte) else {
-      return
-    }
+    guard let values = unsafe floats(a),
+      let bytes = unsafe contents(mask.tile, byte: mask.byte)
+    else { return }
     unsafe cdm_npu_mask_bytes(
       values, a.pitch, bytes.assumingMemoryBound(to: UInt8.self), mask.pitch, a.rows, a.columns,
       complement ? 1 : 0)

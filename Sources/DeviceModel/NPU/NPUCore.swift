@@ -61,7 +61,9 @@ public final class NPUCore {
   }
 
   deinit {
-    for unsafe memory in unsafe storage.values { unsafe cdm_release(memory) }
+    for name in unsafe storage.keys {
+      if let memory = unsafe storage[name] { unsafe cdm_release(memory) }
+    }
     unsafe scratch?.deallocate()
   }
 

@@ -68,7 +68,7 @@ struct SimulatedMatmulReport {
     ]
   }
 
-  private static func shared(
+  static func shared(
     _ traffic: Counters.SharedMemory, _ number: (Int) -> JSON
   ) -> JSON {
     [
@@ -77,7 +77,7 @@ struct SimulatedMatmulReport {
     ]
   }
 
-  private static func global(
+  static func global(
     _ traffic: Counters.GlobalMemory, _ number: (Int) -> JSON
   ) -> JSON {
     [
@@ -86,7 +86,7 @@ struct SimulatedMatmulReport {
     ]
   }
 
-  private static func site(_ site: Counters.Site) -> JSON {
+  static func site(_ site: Counters.Site) -> JSON {
     [
       "name": .string(site.name),
       "operation": site.operation.map { .string($0.rawValue) } ?? .null,
