@@ -45,6 +45,7 @@ struct Reproduce: ParsableCommand {
     }
     if only ?? .fastAttention == .fastAttention {
       claims += try CooperationReproduction().claims
+      claims += try VoltaReproduction(threads: common.threadCount).claims
     }
     Console.clearProgress()
     let seconds = MonotonicClock.seconds(since: start)

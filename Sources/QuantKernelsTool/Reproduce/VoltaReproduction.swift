@@ -143,8 +143,8 @@ struct VoltaReproduction {
       let range = entry.range
       claims.append(
         claim(
-          "… ×¼ … ×4 of \(entry.parameter)", source: "no source for the number",
-          published: .string("> 1"),
+          "faster over ×¼ … ×4 of \(entry.parameter)", source: "no source for the number",
+          published: .null,
           ours: .string("\(fixed(range.lowerBound, 2))–\(fixed(range.upperBound, 2))"),
           kind: .modelled, range.lowerBound > 1 ? .holds : .fails))
     }
