@@ -61,7 +61,10 @@ public final class NPUCore {
   }
 
   deinit {
-    for unsafe memory in unsafe storage.values { unsafe cdm_release(memory) }
+    let places = unsafe Array(storage.keys)
+    for place in places {
+      if let memory = unsafe storage[place] { unsafe cdm_release(memory) }
+    }
     unsafe scratch?.deallocate()
   }
 

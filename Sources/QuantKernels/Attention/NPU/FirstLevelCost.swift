@@ -52,47 +52,57 @@ public struct FirstLevelCost: Sendable, Hashable {
     return max(0, (cacheBytes / (cores * slots * blockRows) - headDimension * 4) / 6)
   }
 
-  /// Modelled cycles that N₁ adds to a tile of so many visible keys, on a split part: its exchange
-  /// through the cache (or memory, when the workspaces do not fit), one flag's wait a hand-over that
-  /// the pipeline of two stacks does not hide (one stack in `slots`), and filling and draining the
-  /// pipeline with one stack's scores and softmax.
+  /// Modelled cycles of a core of a split part for tiles that see so many keys: what choosing N₁
+  /// rests on. Of each stack of N₁ keys
   ///
-  /// Only differences between N₁ mean something.
-  public func addedCycles(
-    visibleKeys: Int, firstLevelKeys: Int, on spec: NPUSpec
+  /// - vector units: seven plain repeats and an exponential one for 64 scores, and for the output two
+  ///   repeats a row and 64 of its columns;
+  /// - the cube: its fractals, twice d a score;
+  /// - the cache (or memory, when the workspaces do not fit): the exchange, half of it each way, and
+  ///   keys and values.
+  ///
+  /// The slowest of them sets the pace, or the round trip of a stack through all of them and three
+  /// flags, of which `slots` are under way at a time; one round trip more fills and drains the
+  /// pipeline.
+  public func cycles(
+    visibleKeys: Int, firstLevelKeys: Int, tiles: Int, on spec: NPUSpec
   ) -> Double {
-    let stacks = Self.stacks(visibleKeys: visibleKeys, firstLevelKeys: firstLevelKeys)
+    let stacks = Double(Self.stacks(visibleKeys: visibleKeys, firstLevelKeys: firstLevelKeys))
+    guard stacks > 0 else { return 0 }
+    let keys = Double(visibleKeys) / stacks
     let rows = Double(blockRows)
+    let width = Double(headDimension)
+    let units = spec.coupling == .split ? spec.vectorUnits.value : 1
+    let vector =
+      rows / units
+      * (keys / 64 * (7 * spec.repeatCycles.value + spec.exponentialRepeatCycles.value)
+        + 2 * width / 64 * spec.repeatCycles.value)
+    let cube = rows * keys * 2 * width / spec.cubeRate.value
     let fits =
-      workspaceBytes(firstLevelKeys: firstLevelKeys) * spec.cores.wholeNumber
-      <= spec.l2Bytes.wholeNumber
-    let rate = fits ? spec.l2Read.value : spec.memoryPort.value
-    let units = spec.vectorUnits.value
+      Double(workspaceBytes(firstLevelKeys: firstLevelKeys)) * spec.cores.value
+      <= spec.l2Bytes.value
     let exchange =
-      rows * Double(visibleKeys) * exchangeBytesPerScore(firstLevelKeys: firstLevelKeys)
-      / rate / 2 / units
-    // Rescale and sum of the output: two operations a repeat of 64 lanes.
-    let update =
-      Double(stacks) * (2 * rows * Double(headDimension) / 64 * spec.repeatCycles.value / units)
-    let flags = Double(3 * stacks) * spec.flagCycles.value / Double(slots)
-    let first = Double(min(firstLevelKeys, visibleKeys))
-    let fill =
-      rows * first * Double(headDimension) / spec.cubeRate.value
-      + rows * first / 64 * 8 * spec.repeatCycles.value / units
-    return exchange + update + flags + fill
+      rows * keys * exchangeBytesPerScore(firstLevelKeys: Int(keys)) / 2
+    let cache =
+      exchange / (fits ? spec.l2Read.value : spec.memoryPort.value)
+      + keys * 4 * width / spec.l2Read.value
+    let roundTrip = vector + cube + cache + 3 * spec.flagCycles.value
+    let pace = max(vector, cube, cache, roundTrip / Double(slots))
+    return Double(tiles) * stacks * pace + roundTrip
   }
 
-  /// The candidate of least ``addedCycles(visibleKeys:firstLevelKeys:on:)`` among N₀, 2N₀, 4N₀, …
-  /// that is at most `largest`; N₀ when that is none.
+  /// The candidate of the fewest ``cycles(visibleKeys:firstLevelKeys:tiles:on:)`` among N₀, 2N₀,
+  /// 4N₀, … that is at most `largest`; N₀ when that is none.
   public func best(
-    visibleKeys: Int, secondLevelKeys: Int, largest: Int, on spec: NPUSpec
+    visibleKeys: Int, tiles: Int, secondLevelKeys: Int, largest: Int, on spec: NPUSpec
   ) -> Int {
     guard secondLevelKeys > 0 else { return 0 }
     var best = secondLevelKeys
     var least = Double.infinity
     var candidate = secondLevelKeys
     while candidate <= largest {
-      let cycles = addedCycles(visibleKeys: visibleKeys, firstLevelKeys: candidate, on: spec)
+      let cycles = cycles(
+        visibleKeys: max(1, visibleKeys), firstLevelKeys: candidate, tiles: max(1, tiles), on: spec)
       if cycles < least {
         least = cycles
         best = candidate

@@ -102,7 +102,7 @@ extension FusedNPUCore {
     }
     // The scores' own buffer is free for folding: they have gone to the work area.
     let folded = UBMatrix(scratch.tile, rows: work.rows, columns: 64)
-    try core.reduceRows(sum: false, work, folded: folded, into: found)
+    try core.reduceRows(sum: false, work, scratch: folded, into: found)
     if isPowerOfTwo { try core.apply(.ceiling, found, into: found) }
     try core.apply(.maximum, maximum, .matrix(found), into: newMaximum)
     try core.apply(.zeroInfinity, newMaximum, into: safeMaximum)
@@ -113,7 +113,7 @@ extension FusedNPUCore {
     try core.broadcast(safeMaximum, into: spread)
     try core.apply(.subtract, work, .perRow(spread), into: scratch)
     try core.apply(isPowerOfTwo ? .powerOfTwo : .exponential, scratch, into: work)
-    try core.reduceRows(sum: true, work, folded: folded, into: found)
+    try core.reduceRows(sum: true, work, scratch: folded, into: found)
     try core.apply(isPowerOfTwo ? .addExponent : .multiply, sum, .matrix(factor), into: sum)
     try core.apply(.add, sum, .matrix(found), into: sum)
   }

@@ -51,24 +51,39 @@ final class FusedNPUCore {
   func count(_ classes: [(tile: NPUQueryTile, count: Int)]) throws(DeviceError) -> NPUCounters {
     // On a core of its own: its program is no part of the schedule.
     let scratch = try FusedNPUCore(attention, number: number)
+    var sum = NPUCounters()
     var uses: [[Int]: Int] = [:]
+    /// Whole stacks in the middle of a tile that see all: most of them, and all alike.
+    var plain: [Int: (step: FusedNPUAttention.Step, count: Int)] = [:]
+    func issue(_ step: FusedNPUAttention.Step, _ count: Int) throws(DeviceError) {
+      for key in [scoresKey(step), productsKey(step)] { uses[key, default: 0] += count }
+      if scratch.core.counters(ofBlock: scoresKey(step)) == nil { try scratch.issueScores(step) }
+      if scratch.core.counters(ofBlock: productsKey(step)) == nil {
+        try scratch.issueProducts(step)
+      }
+    }
     for (tile, count) in classes {
       let steps = steps(of: tile, place: 0, first: 0)
       if steps.isEmpty {
         try scratch.issueEmpty(tile)
         uses[emptyKey(tile), default: 0] += count
       }
+      var plainCount = 0
       for var step in steps {
         // What a block counts does not depend on its slot.
         step.slot = 0
-        for key in [scoresKey(step), productsKey(step)] { uses[key, default: 0] += count }
-        if scratch.core.counters(ofBlock: scoresKey(step)) == nil { try scratch.issueScores(step) }
-        if scratch.core.counters(ofBlock: productsKey(step)) == nil {
-          try scratch.issueProducts(step)
+        if !step.isFirst, !step.isLast, step.keys.count == plan.firstLevelKeys, !isMasked(step) {
+          plainCount += count
+          if plainCount == count, plain[tile.rows * 65536 + tile.heads] == nil {
+            plain[tile.rows * 65536 + tile.heads] = (step, 0)
+          }
+        } else {
+          try issue(step, count)
         }
       }
+      plain[tile.rows * 65536 + tile.heads]?.count += plainCount
     }
-    var sum = NPUCounters()
+    for (step, count) in plain.values where count > 0 { try issue(step, count) }
     for (key, count) in uses {
       if let counters = scratch.core.counters(ofBlock: key) { sum.add(counters, times: count) }
     }
@@ -99,15 +114,17 @@ final class FusedNPUCore {
     var key = [
       0, step.slot, step.place, tile.positions, tile.heads, step.keys.count, step.isFirst ? 1 : 0,
     ]
-    let options = attention.options
-    if options.maskMode != .full,
-      options.mask.verdict(
-        firstRow: tile.firstPosition, rows: tile.positions, firstKey: step.keys.lowerBound,
-        keys: step.keys.count) == .some
-    {
-      key.append(tile.firstPosition - step.keys.lowerBound)
-    }
+    if isMasked(step) { key.append(tile.firstPosition - step.keys.lowerBound) }
     return key
+  }
+
+  /// Whether a rule masks some of a stack: then what is issued depends on where it lies.
+  private func isMasked(_ step: FusedNPUAttention.Step) -> Bool {
+    let options = attention.options
+    return options.maskMode != .full
+      && options.mask.verdict(
+        firstRow: step.tile.firstPosition, rows: step.tile.positions,
+        firstKey: step.keys.lowerBound, keys: step.keys.count) != .all
   }
 
   private func productsKey(_ step: FusedNPUAttention.Step) -> [Int] {
