@@ -143,7 +143,8 @@ extension NPUCore {
   /// repeats' results (whole blocks of 32 bytes a row) row by row: two instructions. Of other rows
   /// columns are folded 64 at a time, then reduced across lanes.
   ///
-  /// - Parameter scratch: rows × 64 floats, apart from `a`.
+  /// - Parameter scratch: rows × 64 floats apart from `a`; for folds of more than 128 columns twice
+  ///   as many, and 64 between them when rows are even, so that a fold reads and writes other banks.
   public func reduceRows(
     sum: Bool, _ a: UBMatrix, scratch: UBMatrix, into target: UBMatrix
   ) throws(DeviceError) {
@@ -157,19 +158,25 @@ extension NPUCore {
         try issueRepeats(
           .vector, unit: a.tile.unit, a.rows * blocks, write: scratch, read: a)
       } else {
-        // Block j is folded into the lanes of block 0, a repeat a row.
+        // Block j is folded into the lanes of block 0, a repeat a row, from one half of the scratch
+        // into the other.
+        var folded = scratch
+        folded.columns = 64
+        folded.pitch = 64
+        folded.rows = a.rows
+        let halves = [folded.byte, folded.byte + (a.rows | 1) * 256]
         for block in 1..<blocks {
           var right = a
           right.byte += block * 256
           right.columns = min(64, a.columns - block * 64)
-          var left = a
+          var left = block == 1 ? a : folded
           left.columns = right.columns
-          var folded = scratch
-          folded.rows = a.rows
+          folded.byte = halves[(block - 1) % 2]
           folded.columns = right.columns
+          try folded.check(self, rows: folded.rows, columns: folded.columns)
           try issue(
-            sum ? 100 : 101, .vector, target: folded, left: block == 1 ? left : folded,
-            right: right, rightBlockStride: 1)
+            sum ? 100 : 101, .vector, target: folded, left: left, right: right,
+            rightBlockStride: 1)
         }
       }
     }

@@ -382,7 +382,7 @@ struct NPUAttentionCountersTests {
       try NPUEstimate(run.report, on: small).microseconds > 1.05 * run.estimate.microseconds)
   }
 
-  @Test("The chosen first-level block is within 5 % of the best of all")
+  @Test("The chosen first-level block is within 8 % of the best of all")
   func choice() throws {
     for length in [512, 1024, 2048, 4096, 16384, 65536] {
       for flag in [0.25, 1.0, 4.0] {
@@ -394,7 +394,7 @@ struct NPUAttentionCountersTests {
             try count(shape, NPUAttentionOptions(firstLevelKeys: $0), on: spec).estimate
               .microseconds
           }.min() ?? 0
-        #expect(chosen <= 1.05 * best, "\(length), flag × \(flag): \(chosen), best \(best)")
+        #expect(chosen <= 1.08 * best, "\(length), flag × \(flag): \(chosen), best \(best)")
       }
     }
   }

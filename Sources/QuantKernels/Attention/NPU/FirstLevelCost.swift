@@ -52,20 +52,20 @@ public struct FirstLevelCost: Sendable, Hashable {
     return max(0, (cacheBytes / (cores * slots * blockRows) - headDimension * 4) / 6)
   }
 
-  /// Modelled cycles of a core of a split part for tiles that see so many keys: what choosing N₁
-  /// rests on. Of each stack of N₁ keys
+  /// Modelled cycles of a split part for tiles that see so many keys each: what choosing N₁ rests on. Of each stack of N₁ keys
   ///
-  /// - vector units: seven plain repeats and an exponential one for 64 scores, and for the output two
-  ///   repeats a row and 64 of its columns;
+  /// - vector units: six plain repeats and an exponential one for 64 scores, for the output two
+  ///   repeats a row and 64 of its columns; the starts of eleven instructions and two reductions for
+  ///   a piece of scores, of six for a stack's product;
   /// - the cube: its fractals, twice d a score;
   /// - the cache (or memory, when the workspaces do not fit): the exchange, half of it each way, and
   ///   keys and values.
   ///
-  /// The slowest of them sets the pace, or the round trip of a stack through all of them and three
-  /// flags, of which `slots` are under way at a time; one round trip more fills and drains the
-  /// pipeline.
+  /// Of a core the slower of its units sets the pace, or the round trip of a stack through both and
+  /// three flags, of which `slots` are under way at a time; one round trip more fills and drains the
+  /// pipeline. The cache is the chip's.
   public func cycles(
-    visibleKeys: Int, firstLevelKeys: Int, tiles: Int, on spec: NPUSpec
+    visibleKeys: Int, firstLevelKeys: Int, tiles: Double, on spec: NPUSpec
   ) -> Double {
     let stacks = Double(Self.stacks(visibleKeys: visibleKeys, firstLevelKeys: firstLevelKeys))
     guard stacks > 0 else { return 0 }
@@ -73,10 +73,13 @@ public struct FirstLevelCost: Sendable, Hashable {
     let rows = Double(blockRows)
     let width = Double(headDimension)
     let units = spec.coupling == .split ? spec.vectorUnits.value : 1
+    let pieces = (rows / units * keys / Double(FusedNPUPlan.pieceElements)).rounded(.up)
+    let folds = Int(keys) % 512 == 0 ? 2 : max(1, keys / 64)
     let vector =
       rows / units
-      * (keys / 64 * (7 * spec.repeatCycles.value + spec.exponentialRepeatCycles.value)
+      * (keys / 64 * (6 * spec.repeatCycles.value + spec.exponentialRepeatCycles.value)
         + 2 * width / 64 * spec.repeatCycles.value)
+      + spec.vectorStartCycles.value * (pieces * (11 + 2 * folds) + 6)
     let cube = rows * keys * 2 * width / spec.cubeRate.value
     let fits =
       Double(workspaceBytes(firstLevelKeys: firstLevelKeys)) * spec.cores.value
@@ -86,9 +89,11 @@ public struct FirstLevelCost: Sendable, Hashable {
     let cache =
       exchange / (fits ? spec.l2Read.value : spec.memoryPort.value)
       + keys * 4 * width / spec.l2Read.value
-    let roundTrip = vector + cube + cache + 3 * spec.flagCycles.value
-    let pace = max(vector, cube, cache, roundTrip / Double(slots))
-    return Double(tiles) * stacks * pace + roundTrip
+    // Copies go on beside both, piece by piece.
+    let roundTrip = vector + cube + 3 * spec.flagCycles.value
+    let pace = max(vector, cube, roundTrip / Double(slots))
+    let core = (tiles / spec.cores.value).rounded(.up) * stacks * pace + roundTrip
+    return max(core, tiles / spec.cores.value * stacks * cache)
   }
 
   /// The candidate of the fewest ``cycles(visibleKeys:firstLevelKeys:tiles:on:)`` among N₀, 2N₀,
@@ -102,7 +107,8 @@ public struct FirstLevelCost: Sendable, Hashable {
     var candidate = secondLevelKeys
     while candidate <= largest {
       let cycles = cycles(
-        visibleKeys: max(1, visibleKeys), firstLevelKeys: candidate, tiles: max(1, tiles), on: spec)
+        visibleKeys: max(1, visibleKeys), firstLevelKeys: candidate, tiles: Double(max(1, tiles)),
+        on: spec)
       if cycles < least {
         least = cycles
         best = candidate

@@ -11,8 +11,8 @@ struct FusedNPUBuffers {
   /// Halves of the operand buffers.
   var left: [NPUTile] = []
   var right: [NPUTile] = []
-  /// L0C: on a split part two halves, on a coupled one the second-level blocks of each slot's
-  /// scores, and apart from them the product.
+  /// L0C: on a split part two halves, in turn for scores and products; on a coupled one the
+  /// second-level blocks of each slot's scores, and apart from them the product.
   var sums: [NPUTile] = []
   var product: NPUTile
   /// Slots of global memory; split parts.

@@ -6,7 +6,7 @@ extension FusedNPUCore {
   private var ln2: Float { 0.6931471805599453 }
 
   /// Rows of a unit in pieces, and the first float of each piece in the unit's row statistics.
-  private func pieces(
+  func pieces(
     _ tile: NPUQueryTile, _ index: Int
   ) -> [(rows: Range<Int>, first: Int)] {
     let rows = tile.rows(ofUnit: index, of: buffers.vectors.count)
@@ -29,7 +29,8 @@ extension FusedNPUCore {
     for (number, piece) in pieces(step.tile, index).enumerated() {
       let rows = piece.rows
       let loaded = UBMatrix(
-        vector.scores[number % 2], rows: rows.count, columns: keys, pitch: pitch)
+        vector.scores[(step.turns.pieces + number) % 2], rows: rows.count, columns: keys,
+        pitch: pitch)
       let work = UBMatrix(vector.work, rows: rows.count, columns: keys, pitch: pitch)
       try loadScores(step, rows, into: loaded)
       let factor = attention.scale * (attention.options.powerOfTwoMaxima ? log2E : 1)

@@ -55,7 +55,7 @@ struct FusedNPUPlan: Hashable {
         blockKeys: options.secondLevelKeys)
       let keys = tiles.ranges.reduce(0) { $0 + $1.keys.count }
       firstLevelKeys = cost.best(
-        visibleKeys: keys / max(1, tiles.ranges.count), tiles: (tiles.count + cores - 1) / cores,
+        visibleKeys: keys / max(1, tiles.ranges.count), tiles: tiles.count,
         secondLevelKeys: options.secondLevelKeys,
         largest: min(
           cost.cacheBound(cores: cores, cacheBytes: spec.l2Bytes.wholeNumber), Self.longestChoice),

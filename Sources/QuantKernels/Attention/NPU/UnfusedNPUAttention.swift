@@ -132,9 +132,16 @@ struct UnfusedNPUAttention {
       if carriesValues {
         counters.add(core.core.program.counters)
       } else {
-        // All tasks are alike but the last.
-        if tasks > 1 { counters.add(try core.counters(of: range(0)), times: tasks - 1) }
-        counters.add(try core.counters(of: range(tasks - 1)))
+        // Tasks are alike but for the last, and, where a mask is read, for those that two heads
+        // share.
+        var kinds: [[Int]: (task: Int, count: Int)] = [:]
+        for task in pass.masks ? Array(0..<tasks) : [0, tasks - 1] {
+          kinds[core.key(range(task)), default: (task, 0)].count += 1
+        }
+        if !pass.masks { kinds[core.key(range(0)), default: (0, 0)].count += tasks - 2 }
+        for kind in kinds.values where kind.count > 0 {
+          counters.add(try core.counters(of: range(kind.task)), times: kind.count)
+        }
       }
     }
     return launch(pass.name, programs, counters, peaks, coresUsed: used)

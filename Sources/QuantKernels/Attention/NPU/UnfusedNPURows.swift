@@ -84,7 +84,7 @@ final class UnfusedNPURows {
   }
 
   /// Where a head's rows begin inside the task decides how its mask is read.
-  private func key(_ rows: Range<Int>) -> [Int] {
+  func key(_ rows: Range<Int>) -> [Int] {
     [rows.count] + (pass.masks ? segments(rows).map(\.rows) : [])
   }
 
