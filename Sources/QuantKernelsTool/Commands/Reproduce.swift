@@ -12,6 +12,7 @@ struct Reproduce: ParsableCommand {
       EXAMPLES
         quantkernels reproduce --only quick
         quantkernels reproduce --only bitnet --json
+        quantkernels reproduce --only fast-attention
       """)
 
   /// The papers; those that are not built in yet are known by name.
@@ -26,19 +27,26 @@ struct Reproduce: ParsableCommand {
   @OptionGroup var common: CommonOptions
 
   @Option(
-    name: .long, help: "One paper: quick or bitnet (tp-aware, palu, fast-attention are to come).")
+    name: .long, help: "One paper: quick, bitnet or fast-attention (tp-aware, palu are to come).")
   var only: Paper?
 
   func run() throws {
-    guard only == nil || only == .quick || only == .bitnet else {
+    guard only != .tpAware, only != .palu else {
       throw QuantError(
         .unsupported, "reproduce --only \(only?.rawValue ?? "")", "this paper is not built in yet",
-        remedy: "use --only quick or --only bitnet")
+        remedy: "use --only quick, bitnet or fast-attention")
     }
     let start = MonotonicClock.nanoseconds()
     var claims: [Claim] = []
-    if only != .bitnet { claims += try QuickReproduction(threads: common.threadCount).claims }
-    if only != .quick { claims += try BitNetReproduction(threads: common.threadCount).claims }
+    if only == nil || only == .quick {
+      claims += try QuickReproduction(threads: common.threadCount).claims
+    }
+    if only == nil || only == .bitnet {
+      claims += try BitNetReproduction(threads: common.threadCount).claims
+    }
+    if only == nil || only == .fastAttention {
+      claims += try NPUAttentionReproduction().claims
+    }
     Console.clearProgress()
     let seconds = MonotonicClock.seconds(since: start)
     let json: JSON = [

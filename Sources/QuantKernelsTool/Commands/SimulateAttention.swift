@@ -1,0 +1,111 @@
+import ArgumentParser
+import DeviceModel
+import QuantKernels
+
+/// `simulate attention`: one attention's kernels on a simulated device.
+struct SimulateAttention: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attention",
+    abstract: "Counters, buffer occupancy and modelled time of an attention's kernels.",
+    discussion: """
+      On an NPU the operations of one tile of each kind are issued and count for their likes; the \
+      time is the schedule of the busiest core, or the chip's memory or cache traffic where that \
+      takes longer.
+
+      Kernels: unfused, unified, two-level (NPU); unfused, flash, volta (GPU).
+      NPUs: \(NPUSpec.all.map(\.identifier).joined(separator: ", ")).
+
+      EXAMPLES
+        quantkernels simulate attention --device ascend910b2 --kernel two-level --query-length 8192 \
+      --kv-length 8192 --heads 32 --head-dim 128 --causal
+        quantkernels simulate attention --device ascend910b2 --kernel unfused --query-length 8192 \
+      --kv-length 8192 --heads 32 --head-dim 128 --causal --mask full
+      """)
+
+  /// Kernels of all devices.
+  enum Kernel: String, ExpressibleByArgument, CaseIterable {
+    case unfused, flash, unified
+    case twoLevel = "two-level"
+    case volta
+  }
+
+  @OptionGroup var common: CommonOptions
+
+  @Option(name: .long, help: "The device.")
+  var device: String
+
+  @Option(name: .long, help: "The kernel.")
+  var kernel: Kernel
+
+  @Option(name: .long, help: "Query positions.")
+  var queryLength: Int
+
+  @Option(name: .long, help: "Key positions.")
+  var kvLength: Int
+
+  @Option(name: .long, help: "Query heads.")
+  var heads: Int
+
+  @Option(name: .long, help: "Heads of keys and values (default: the query heads).")
+  var kvHeads: Int?
+
+  @Option(name: .long, help: "Width of a head.")
+  var headDim: Int
+
+  @Flag(name: .long, help: "Mask later keys; the last query is aligned with the last key.")
+  var causal = false
+
+  @Option(name: .long, help: "Keys before its own position that a query sees (default: all).")
+  var window: Int?
+
+  @Option(
+    name: .long,
+    help: "Where a mask comes from (default: computed, and full for the unfused kernel).")
+  var mask: NPUMaskMode?
+
+  @Option(name: .long, help: "Keys of a first-level block (default: by the cost model).")
+  var firstLevel: Int?
+
+  @Option(name: .long, help: "Keys of a second-level block.")
+  var secondLevel = 128
+
+  func run() throws {
+    guard let spec = NPUSpec.all.first(where: { $0.identifier == device }) else {
+      // GPU kernels have their place here.
+      _ = try CatalogDevice.named(device)
+      throw QuantError(
+        .unsupported, "simulate attention --device \(device)", "no attention kernels of GPUs yet",
+        remedy: "use \(NPUSpec.all.map(\.identifier).joined(separator: " or "))")
+    }
+    try runNPU(spec)
+  }
+
+  private func runNPU(_ spec: NPUSpec) throws {
+    guard let npuKernel = NPUAttentionKernel(rawValue: kernel.rawValue) else {
+      throw QuantError(
+        .invalidArgument, "--kernel \(kernel.rawValue)", "is no kernel of an NPU",
+        remedy: "use \(NPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", "))")
+    }
+    let shape = NPUAttentionShape(
+      queryLength: queryLength, keyLength: kvLength, heads: heads, keyValueHeads: kvHeads,
+      headDimension: headDim)
+    try shape.check()
+    let rule = try TileMask(
+      isCausal: causal,
+      offset: TileMask.Alignment.bottomRight.offset(queries: queryLength, keys: kvLength),
+      leftWindow: window)
+    let options = NPUAttentionOptions(
+      kernel: npuKernel, mask: causal || window != nil ? rule : .none,
+      maskMode: mask ?? (npuKernel == .unfused ? .full : .computed), firstLevelKeys: firstLevel,
+      secondLevelKeys: secondLevel)
+    Console.progress("simulating \(kernel.rawValue)")
+    let run = try NPUAttention.count(shape, options: options, on: spec)
+    guard let npu = run.npu else { return }
+    let report = SimulatedNPUAttentionReport(
+      spec: spec, shape: shape, options: options, blocks: run.output.blocks, npu: npu,
+      seconds: run.seconds)
+    common.finish(report.json, text: report.text)
+  }
+}
+
+extension NPUMaskMode: ExpressibleByArgument {}
