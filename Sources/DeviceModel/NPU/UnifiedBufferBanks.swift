@@ -10,8 +10,6 @@ public struct UnifiedBufferBanks: Sendable, Hashable {
   /// 16 groups of three 4 KiB banks: 192 KiB.
   public static let arch220 = UnifiedBufferBanks(groups: 16)
 
-  init(groups: Int) { self.groups = groups }
-
   /// The bank of a byte address.
   public func bank(_ address: Int) -> Int { (address >> 16) * groups + group(address) }
 

@@ -36,16 +36,21 @@ extension NPUAttentionReproduction {
   }
 
   private var headlines: [Claim] {
-    [true, false].map { isCausal in
-      let ratio = largest(isCausal, \.fusedRatio)
-      return claim(
-        "910B2, fused against standard attention, up to, \(isCausal ? "causal" : "no mask")",
-        source: Self.abstract, published: JSON(Self.publishedRatio), ours: JSON(ratio),
-        kind: .modelled, error: 100 * (ratio / Self.publishedRatio - 1), verdict(ratio))
-    } + [
+    let causal = largest(true, \.fusedRatio)
+    return [
+      claim(
+        "910B2, fused against standard attention, up to, causal", source: Self.abstract,
+        published: JSON(Self.publishedRatio), ours: JSON(causal), kind: .modelled,
+        error: 100 * (causal / Self.publishedRatio - 1), verdict(causal)),
+      // The abstract does not say under which mask.
+      claim(
+        "910B2, fused against standard attention, up to, no mask",
+        source: Self.abstract, published: JSON(Self.publishedRatio),
+        ours: JSON(largest(false, \.fusedRatio)), kind: .modelled,
+        error: 100 * (largest(false, \.fusedRatio) / Self.publishedRatio - 1)),
       claim(
         "910B2, two-level against unified tiling, up to, causal", source: "not published",
-        ours: JSON(largest(true, \.levelRatio)), kind: .modelled)
+        ours: JSON(largest(true, \.levelRatio)), kind: .modelled),
     ]
   }
 
@@ -55,7 +60,8 @@ extension NPUAttentionReproduction {
     let ratios = variations.flatMap { [$0.levelRatios.least, $0.levelRatios.largest] }
     return variations.map {
       claim(
-        "… fused against standard, causal, \($0.parameter.rawValue) × \(fixed($0.factor, 2))",
+        "… fused against standard, causal, \($0.parameter.rawValue)"
+          + ($0.parameter.isSourced ? " (sourced)" : "") + " × \(fixed($0.factor, 2))",
         source: Self.abstract, published: JSON(Self.publishedRatio), ours: JSON($0.fusedRatio),
         kind: .modelled, error: 100 * ($0.fusedRatio / Self.publishedRatio - 1),
         verdict($0.fusedRatio))

@@ -346,4 +346,19 @@ struct NPUCoreTests {
       }
     }
   }
+  @Test("A block noted so often counts so often; with values each is issued for itself")
+  func repeatedBlocks() throws {
+    let counting = try NPUCore(.ascend910a, carriesValues: false)
+    let tile = try counting.allocate(.ub, bytes: 1024, "t")
+    for times in [3, 1, 5] {
+      try counting.block([1], times: times) { () throws(DeviceError) in
+        try counting.fill(.vector(tile, count: 64), 1)
+      }
+    }
+    #expect(counting.program.counters.vectorRepeats == 9)
+    #expect(counting.program.operationCount == 9)
+    #expect(throws: DeviceError.self) { try counting.block([1], times: 0) {} }
+    let core = try NPUCore(.ascend910a, carriesValues: true)
+    #expect(throws: DeviceError.self) { try core.block([1], times: 2) {} }
+  }
 }

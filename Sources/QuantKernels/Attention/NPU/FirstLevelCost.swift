@@ -11,12 +11,18 @@ public struct FirstLevelCost: Sendable, Hashable {
   public var headDimension: Int
   /// Workspace slots of a core.
   public var slots: Int
+  /// Bytes of keys and values that all cores read at a time: what the workspaces leave room for, or
+  /// not, in the cache.
+  public var liveKeyValueBytes: Int
 
   /// A model of tiles of that size.
-  public init(blockRows: Int, headDimension: Int, slots: Int = 3) {
+  public init(
+    blockRows: Int, headDimension: Int, slots: Int = 3, liveKeyValueBytes: Int = 0
+  ) {
     self.blockRows = blockRows
     self.headDimension = headDimension
     self.slots = slots
+    self.liveKeyValueBytes = liveKeyValueBytes
   }
 
   /// Stacks of a tile that sees so many keys: ⌈visible / N₁⌉.
@@ -58,12 +64,12 @@ public struct FirstLevelCost: Sendable, Hashable {
   ///   repeats a row and 64 of its columns; the starts of eleven instructions and two reductions for
   ///   a piece of scores, of six for a stack's product;
   /// - the cube: its fractals, twice d a score;
-  /// - the cache (or memory, when the workspaces do not fit): the exchange, half of it each way, and
-  ///   keys and values.
+  /// - the cache: the exchange, half of it each way, and keys and values; memory: what of them the
+  ///   cache does not hold.
   ///
   /// Of a core the slower of its units sets the pace, or the round trip of a stack through both and
   /// three flags, of which `slots` are under way at a time; one round trip more fills and drains the
-  /// pipeline. The cache is the chip's.
+  /// pipeline. Cache and memory are the chip's.
   public func cycles(
     visibleKeys: Int, firstLevelKeys: Int, tiles: Double, on spec: NPUSpec
   ) -> Double {
@@ -74,26 +80,28 @@ public struct FirstLevelCost: Sendable, Hashable {
     let width = Double(headDimension)
     let units = spec.coupling == .split ? spec.vectorUnits.value : 1
     let pieces = (rows / units * keys / Double(FusedNPUPlan.pieceElements)).rounded(.up)
-    let folds = Int(keys) % 512 == 0 ? 2 : max(1, keys / 64)
+    let folds = Double(min(firstLevelKeys, visibleKeys) % 512 == 0 ? 2 : max(1, Int(keys) / 64))
     let vector =
       rows / units
       * (keys / 64 * (6 * spec.repeatCycles.value + spec.exponentialRepeatCycles.value)
         + 2 * width / 64 * spec.repeatCycles.value)
       + spec.vectorStartCycles.value * (pieces * (11 + 2 * folds) + 6)
     let cube = rows * keys * 2 * width / spec.cubeRate.value
-    let fits =
-      Double(workspaceBytes(firstLevelKeys: firstLevelKeys)) * spec.cores.value
-      <= spec.l2Bytes.value
-    let exchange =
-      rows * keys * exchangeBytesPerScore(firstLevelKeys: Int(keys)) / 2
-    let cache =
-      exchange / (fits ? spec.l2Read.value : spec.memoryPort.value)
-      + keys * 4 * width / spec.l2Read.value
+    let workspace = Double(workspaceBytes(firstLevelKeys: firstLevelKeys)) * spec.cores.value
+    let fits = workspace <= spec.l2Bytes.value
+    let room = spec.l2Bytes.value - (fits ? workspace : 0)
+    let exchange = rows * keys * exchangeBytesPerScore(firstLevelKeys: max(1, Int(keys))) / 2
+    let loads = keys * 4 * width
+    // Of keys and values both fit, the keys alone, or neither.
+    let live = Double(liveKeyValueBytes)
+    let missing = live <= room ? 0 : live / 2 <= room ? 0.5 : 1
+    let cache = (exchange + loads) / spec.l2Read.value
+    let memory = ((fits ? 0 : 2 * exchange) + missing * loads) / spec.memoryPort.value
     // Copies go on beside both, piece by piece.
     let roundTrip = vector + cube + 3 * spec.flagCycles.value
     let pace = max(vector, cube, roundTrip / Double(slots))
     let core = (tiles / spec.cores.value).rounded(.up) * stacks * pace + roundTrip
-    return max(core, tiles / spec.cores.value * stacks * cache)
+    return max(core, tiles / spec.cores.value * stacks * max(cache, memory))
   }
 
   /// The candidate of the fewest ``cycles(visibleKeys:firstLevelKeys:tiles:on:)`` among N₀, 2N₀,

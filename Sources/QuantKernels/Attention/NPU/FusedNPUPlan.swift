@@ -47,12 +47,14 @@ struct FusedNPUPlan: Hashable {
     } else if let asked = options.firstLevelKeys {
       firstLevelKeys = asked
     } else if isSplit {
-      let cost = FirstLevelCost(
-        blockRows: rows, headDimension: shape.headDimension, slots: options.slots ?? 3)
       let cores = spec.cores.wholeNumber
       let tiles = NPUAttentionTiles(
         shape, blockRows: rows, mask: options.maskMode == .full ? nil : options.mask,
         blockKeys: options.secondLevelKeys)
+      let cost = FirstLevelCost(
+        blockRows: rows, headDimension: shape.headDimension, slots: options.slots ?? 3,
+        liveKeyValueBytes: tiles.liveHeads(cores: cores) * shape.keyLength * shape.headDimension
+          * 4)
       let keys = tiles.ranges.reduce(0) { $0 + $1.keys.count }
       firstLevelKeys = cost.best(
         visibleKeys: keys / max(1, tiles.ranges.count), tiles: tiles.count,

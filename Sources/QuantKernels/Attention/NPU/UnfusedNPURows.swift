@@ -72,8 +72,8 @@ final class UnfusedNPURows {
     }
   }
 
-  func run(_ rows: Range<Int>) throws(DeviceError) {
-    try core.block(key(rows)) { () throws(DeviceError) in try issue(rows) }
+  func run(_ rows: Range<Int>, times: Int = 1) throws(DeviceError) {
+    try core.block(key(rows), times: times) { () throws(DeviceError) in try issue(rows) }
   }
 
   func counters(of rows: Range<Int>) throws(DeviceError) -> NPUCounters {
