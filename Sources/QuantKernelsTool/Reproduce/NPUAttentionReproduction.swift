@@ -59,10 +59,13 @@ struct NPUAttentionReproduction {
   init() throws(QuantError) {
     let spec = NPUSpec.ascend910b2
     var rows: [Row] = []
+    var varied: [Counted] = []
     for isCausal in [true, false] {
       for length in Self.lengths {
         Console.progress("fast-attention: \(length) keys on \(spec.name)")
-        rows.append(try Self.row(length, isCausal: isCausal, on: spec))
+        let counted = try Counted(length, isCausal: isCausal, on: spec)
+        rows.append(try counted.row(on: spec))
+        if isCausal, Self.variedLengths.contains(length) { varied.append(counted) }
       }
     }
     self.rows = rows
@@ -71,9 +74,7 @@ struct NPUAttentionReproduction {
       for factor in Self.factors {
         Console.progress("fast-attention: \(parameter.rawValue) × \(factor)")
         let changed = spec.scaled(parameter, by: factor)
-        let rows = try Self.variedLengths.map { length throws(QuantError) in
-          try Self.row(length, isCausal: true, on: changed)
-        }
+        let rows = try varied.map { counted throws(QuantError) in try counted.row(on: changed) }
         let levels = rows.filter { $0.length >= 4096 }.map(\.levelRatio)
         variations.append(
           Variation(
@@ -105,28 +106,52 @@ struct NPUAttentionReproduction {
     try NPUAttention.count(shape, options: options, on: spec).npu?.estimate.microseconds ?? 0
   }
 
-  private static func row(
-    _ length: Int, isCausal: Bool, on spec: NPUSpec
-  ) throws(QuantError) -> Row {
-    if Interruption.isRequested {
-      throw QuantError(.cancelled, "reproduce", "interrupted", remedy: "run it again")
-    }
-    let shape = NPUAttentionShape(
-      queryLength: length, keyLength: length, heads: heads, headDimension: width)
-    let mask = isCausal ? try TileMask(isCausal: true) : .none
-    let fused = try NPUAttention.count(
-      shape, options: NPUAttentionOptions(mask: mask), on: spec)
-    return Row(
-      length: length, isCausal: isCausal, twoLevel: fused.npu?.estimate.microseconds ?? 0,
-      unified: try microseconds(
-        shape, NPUAttentionOptions(kernel: .unified, mask: mask), on: spec),
-      unfused: try microseconds(
-        shape, NPUAttentionOptions(kernel: .unfused, mask: mask, maskMode: .full), on: spec),
-      separate: try microseconds(
-        shape,
+  /// What kernels do at one length, whatever the device's rates; of the two-level kernel that
+  /// depends on the block that its rates make the best.
+  private struct Counted {
+    let shape: NPUAttentionShape
+    let mask: TileMask
+    let unified: NPULaunchReport
+    let unfused: NPULaunchReport
+    let separate: NPULaunchReport
+
+    init(_ length: Int, isCausal: Bool, on spec: NPUSpec) throws(QuantError) {
+      if Interruption.isRequested {
+        throw QuantError(.cancelled, "reproduce", "interrupted", remedy: "run it again")
+      }
+      let shape = NPUAttentionShape(
+        queryLength: length, keyLength: length, heads: heads, headDimension: width)
+      let mask = isCausal ? try TileMask(isCausal: true) : .none
+      func report(_ options: NPUAttentionOptions) throws(QuantError) -> NPULaunchReport {
+        let run = try NPUAttention.count(shape, options: options, on: spec)
+        return run.npu?.report ?? NPULaunchReport(launches: [])
+      }
+      self.shape = shape
+      self.mask = mask
+      unified = try report(NPUAttentionOptions(kernel: .unified, mask: mask))
+      unfused = try report(
+        NPUAttentionOptions(kernel: .unfused, mask: mask, maskMode: .full))
+      separate = try report(
         NPUAttentionOptions(
-          kernel: .unfused, mask: mask, maskMode: .full, separatePasses: true), on: spec),
-      firstLevelKeys: fused.output.blocks.firstLevelKeys, scoreBytes: shape.scoreBytes)
+          kernel: .unfused, mask: mask, maskMode: .full, separatePasses: true))
+    }
+
+    func row(on spec: NPUSpec) throws(QuantError) -> Row {
+      func microseconds(_ report: NPULaunchReport) throws(QuantError) -> Double {
+        do throws(DeviceError) {
+          return try NPUEstimate(report, on: spec).microseconds
+        } catch {
+          throw QuantError(error)
+        }
+      }
+      let fused = try NPUAttention.count(
+        shape, options: NPUAttentionOptions(mask: mask), on: spec)
+      return Row(
+        length: shape.queryLength, isCausal: mask.isCausal,
+        twoLevel: fused.npu?.estimate.microseconds ?? 0, unified: try microseconds(unified),
+        unfused: try microseconds(unfused), separate: try microseconds(separate),
+        firstLevelKeys: fused.output.blocks.firstLevelKeys, scoreBytes: shape.scoreBytes)
+    }
   }
 
   private static func square(_ length: Int) -> NPUAttentionShape {

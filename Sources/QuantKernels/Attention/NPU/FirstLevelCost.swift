@@ -58,70 +58,124 @@ public struct FirstLevelCost: Sendable, Hashable {
     return max(0, (cacheBytes / (cores * slots * blockRows) - headDimension * 4) / 6)
   }
 
-  /// Modelled cycles of a split part for tiles that see so many keys each: what choosing N₁ rests on. Of each stack of N₁ keys
-  ///
-  /// - vector units: six plain repeats and an exponential one for 64 scores, for the output two
-  ///   repeats a row and 64 of its columns; the starts of eleven instructions and two reductions for
-  ///   a piece of scores, of six for a stack's product;
-  /// - the cube: its fractals, twice d a score;
-  /// - the cache: the exchange, half of it each way, and keys and values; memory: what of them the
-  ///   cache does not hold.
-  ///
-  /// Of a core the slower of its units sets the pace, or the round trip of a stack through both and
-  /// three flags, of which `slots` are under way at a time; one round trip more fills and drains the
-  /// pipeline. Cache and memory are the chip's.
-  public func cycles(
-    visibleKeys: Int, firstLevelKeys: Int, tiles: Double, on spec: NPUSpec
-  ) -> Double {
-    let stacks = Double(Self.stacks(visibleKeys: visibleKeys, firstLevelKeys: firstLevelKeys))
-    guard stacks > 0 else { return 0 }
-    let keys = Double(visibleKeys) / stacks
+  /// Modelled cycles of one stack on a split part.
+  struct StackCycles {
+    /// A vector unit: six plain repeats and an exponential one for 64 scores, for the output two
+    /// repeats a row and 64 of its columns; the starts of eleven instructions and two reductions for
+    /// a piece of scores, of six for the product.
+    var vector = 0.0
+    /// The cube's fractals, twice d a score.
+    var cube = 0.0
+    /// The cube's loads: keys, values, probabilities.
+    var load = 0.0
+    /// The share of a core in the cache: the exchange, half of it each way, keys and values.
+    var cache = 0.0
+    /// The share of a core in memory: what of these the cache does not hold.
+    var memory = 0.0
+
+    static func * (cycles: StackCycles, count: Double) -> StackCycles {
+      StackCycles(
+        vector: cycles.vector * count, cube: cycles.cube * count, load: cycles.load * count,
+        cache: cycles.cache * count, memory: cycles.memory * count)
+    }
+
+    static func += (sum: inout StackCycles, other: StackCycles) {
+      sum = StackCycles(
+        vector: sum.vector + other.vector, cube: sum.cube + other.cube,
+        load: sum.load + other.load, cache: sum.cache + other.cache,
+        memory: sum.memory + other.memory)
+    }
+  }
+
+  func cycles(ofStack keys: Int, firstLevelKeys: Int, on spec: NPUSpec) -> StackCycles {
+    guard keys > 0 else { return StackCycles() }
     let rows = Double(blockRows)
     let width = Double(headDimension)
-    let units = spec.coupling == .split ? spec.vectorUnits.value : 1
-    let pieces = (rows / units * keys / Double(FusedNPUPlan.pieceElements)).rounded(.up)
-    let folds = Double(min(firstLevelKeys, visibleKeys) % 512 == 0 ? 2 : max(1, Int(keys) / 64))
-    let vector =
-      rows / units
-      * (keys / 64 * (6 * spec.repeatCycles.value + spec.exponentialRepeatCycles.value)
-        + 2 * width / 64 * spec.repeatCycles.value)
-      + spec.vectorStartCycles.value * (pieces * (11 + 2 * folds) + 6)
-    let cube = rows * keys * 2 * width / spec.cubeRate.value
+    let keyCount = Double(keys)
+    let unitRows = rows / (spec.coupling == .split ? spec.vectorUnits.value : 1)
+    let pieces = (unitRows / Double(FusedNPUPlan.pieceRows(columns: firstLevelKeys))).rounded(.up)
+    let folds = Double(keys % 512 == 0 ? 2 : (keys + 63) / 64)
     let workspace = Double(workspaceBytes(firstLevelKeys: firstLevelKeys)) * spec.cores.value
     let fits = workspace <= spec.l2Bytes.value
     let room = spec.l2Bytes.value - (fits ? workspace : 0)
-    let exchange = rows * keys * exchangeBytesPerScore(firstLevelKeys: max(1, Int(keys))) / 2
-    let loads = keys * 4 * width
+    let exchange = rows * keyCount * exchangeBytesPerScore(firstLevelKeys: keys) / 2
+    let loads = keyCount * 4 * width
     // Of keys and values both fit, the keys alone, or neither.
     let live = Double(liveKeyValueBytes)
     let missing = live <= room ? 0 : live / 2 <= room ? 0.5 : 1
-    let cache = (exchange + loads) / spec.l2Read.value
-    let memory = ((fits ? 0 : 2 * exchange) + missing * loads) / spec.memoryPort.value
-    // Copies go on beside both, piece by piece.
-    let roundTrip = vector + cube + 3 * spec.flagCycles.value
-    let pace = max(vector, cube, roundTrip / Double(slots))
-    let core = (tiles / spec.cores.value).rounded(.up) * stacks * pace + roundTrip
-    return max(core, tiles / spec.cores.value * stacks * max(cache, memory))
+    let probabilities = rows * keyCount * 2
+    return StackCycles(
+      vector: unitRows
+        * (keyCount / 64 * (6 * spec.repeatCycles.value + spec.exponentialRepeatCycles.value)
+          + 2 * width / 64 * spec.repeatCycles.value)
+        + spec.vectorStartCycles.value * (pieces * (11 + 2 * folds) + 6),
+      cube: rows * keyCount * 2 * width / spec.cubeRate.value,
+      load: missing * loads / spec.memoryPort.value
+        + (1 - missing) * loads / spec.l2Read.value
+        + probabilities / (fits ? spec.l2Read.value : spec.memoryPort.value),
+      cache: (exchange + loads) / spec.l2Read.value,
+      memory: ((fits ? 0 : 2 * exchange) + missing * loads) / spec.memoryPort.value)
   }
 
-  /// The candidate of the fewest ``cycles(visibleKeys:firstLevelKeys:tiles:on:)`` among N₀, 2N₀,
-  /// 4N₀, … that is at most `largest`; N₀ when that is none.
+  /// Modelled cycles of a split part for tiles that see so many keys: what choosing N₁ rests on.
+  ///
+  /// Of a core the slowest of its units sets the pace, or the round trip of a stack through vector
+  /// units, cube and three flags, of which `slots` are under way at a time; one round trip more
+  /// fills and drains the pipeline. Cache and memory are the chip's.
+  ///
+  /// - Parameter tiles: visible keys, and how many tiles see so many.
+  /// - Complexity: O(tiles).
+  public func cycles(
+    of tiles: [(visibleKeys: Int, count: Int)], firstLevelKeys: Int, on spec: NPUSpec
+  ) -> Double {
+    guard firstLevelKeys > 0 else { return 0 }
+    let whole = cycles(ofStack: firstLevelKeys, firstLevelKeys: firstLevelKeys, on: spec)
+    var sum = StackCycles()
+    var stacks = 0.0
+    var count = 0
+    var longest = StackCycles()
+    for tile in tiles where tile.visibleKeys > 0 {
+      let wholes = tile.visibleKeys / firstLevelKeys
+      let rest = cycles(
+        ofStack: tile.visibleKeys % firstLevelKeys, firstLevelKeys: firstLevelKeys, on: spec)
+      sum += whole * Double(wholes * tile.count)
+      sum += rest * Double(tile.count)
+      stacks +=
+        Double(
+          Self.stacks(visibleKeys: tile.visibleKeys, firstLevelKeys: firstLevelKeys) * tile.count)
+      count += tile.count
+      if wholes > 0 { longest = whole } else if rest.cube > longest.cube { longest = rest }
+    }
+    guard count > 0 else { return 0 }
+    let cores = spec.cores.value
+    // Tiles are whole: the busiest core has up to one more than its share.
+    let share = (Double(count) / cores).rounded(.up) / Double(count)
+    let flags = 3 * spec.flagCycles.value
+    let core = max(
+      sum.vector, sum.cube, sum.load, (sum.vector + sum.cube + flags * stacks) / Double(slots))
+    return max(
+      core * share + longest.vector + longest.cube + flags, sum.cache / cores,
+      sum.memory / cores)
+  }
+
+  /// The candidate of the fewest ``cycles(of:firstLevelKeys:on:)`` among N₀, 2N₀, 4N₀, … that is at
+  /// most `largest`; N₀ when that is none.
   public func best(
-    visibleKeys: Int, tiles: Int, secondLevelKeys: Int, largest: Int, on spec: NPUSpec
+    for tiles: [(visibleKeys: Int, count: Int)], secondLevelKeys: Int, largest: Int,
+    on spec: NPUSpec
   ) -> Int {
     guard secondLevelKeys > 0 else { return 0 }
+    let most = tiles.map(\.visibleKeys).max() ?? 0
     var best = secondLevelKeys
     var least = Double.infinity
     var candidate = secondLevelKeys
     while candidate <= largest {
-      let cycles = cycles(
-        visibleKeys: max(1, visibleKeys), firstLevelKeys: candidate, tiles: Double(max(1, tiles)),
-        on: spec)
+      let cycles = cycles(of: tiles, firstLevelKeys: candidate, on: spec)
       if cycles < least {
         least = cycles
         best = candidate
       }
-      if candidate >= visibleKeys || candidate > Int.max / 2 { break }
+      if candidate >= most || candidate > Int.max / 2 { break }
       candidate *= 2
     }
     return best

@@ -55,9 +55,9 @@ struct FusedNPUPlan: Hashable {
         blockRows: rows, headDimension: shape.headDimension, slots: options.slots ?? 3,
         liveKeyValueBytes: tiles.liveHeads(cores: cores) * shape.keyLength * shape.headDimension
           * 4)
-      let keys = tiles.ranges.reduce(0) { $0 + $1.keys.count }
+      let chunks = tiles.headChunks.count
       firstLevelKeys = cost.best(
-        visibleKeys: keys / max(1, tiles.ranges.count), tiles: tiles.count,
+        for: tiles.ranges.map { ($0.keys.count, chunks) },
         secondLevelKeys: options.secondLevelKeys,
         largest: min(
           cost.cacheBound(cores: cores, cacheBytes: spec.l2Bytes.wholeNumber), Self.longestChoice),
