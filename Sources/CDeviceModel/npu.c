@@ -193,18 +193,32 @@ void cdm_npu_vector(cdm_npu_op op, float *target, size_t target_pitch, const flo
   }
 }
 
-void cdm_npu_reduce(int sum, float *target, const float *a, size_t a_pitch, size_t rows, size_t columns) {
+// 64 lanes of a repeat one after another.
+static float reduce_lanes(int sum, const float *lanes, size_t width) {
+  float value = lanes[0];
+  for (size_t j = 1; j < width; j++) value = sum ? value + lanes[j] : value < lanes[j] ? lanes[j] : value;
+  return value;
+}
+
+void cdm_npu_reduce(int sum, int by_repeats, float *target, const float *a, size_t a_pitch, size_t rows,
+                    size_t columns) {
   for (size_t i = 0; i < rows; i++) {
     const float *const row = a + i * a_pitch;
-    // 64 lanes of a repeat side by side, then the lanes: what the unit does.
+    if (by_repeats) {
+      float value = reduce_lanes(sum, row, 64);
+      for (size_t j = 64; j < columns; j += 64) {
+        const float next = reduce_lanes(sum, row + j, 64);
+        value = sum ? value + next : value < next ? next : value;
+      }
+      target[i] = value;
+      continue;
+    }
     float lanes[64];
     const size_t width = columns < 64 ? columns : 64;
     memcpy(lanes, row, width * 4);
     for (size_t j = 64; j < columns; j++)
       lanes[j % 64] = sum ? lanes[j % 64] + row[j] : lanes[j % 64] < row[j] ? row[j] : lanes[j % 64];
-    float value = lanes[0];
-    for (size_t j = 1; j < width; j++) value = sum ? value + lanes[j] : value < lanes[j] ? lanes[j] : value;
-    target[i] = value;
+    target[i] = reduce_lanes(sum, lanes, width);
   }
 }
 

@@ -190,7 +190,10 @@ final class SimulateCommandTests: XCTestCase {
     let devices = try XCTUnwrap(try json(["devices"])["devices"] as? [[String: Any]])
     XCTAssertEqual(
       devices.map { $0["identifier"] as? String },
-      ["v100", "a100-40", "a100-80", "a6000", "rtx4090", "l40", "h100", "h200"])
+      [
+        "v100", "a100-40", "a100-80", "a6000", "rtx4090", "l40", "h100", "h200", "ascend910a",
+        "ascend910b2",
+      ])
     for device in devices {
       for number in try XCTUnwrap(device["numbers"] as? [[String: Any]]) {
         XCTAssertFalse((number["source"] as? String ?? "").isEmpty)

@@ -45,8 +45,9 @@ typedef enum cdm_npu_op {
 // (b_row = 1). Target and a may be the same memory.
 void cdm_npu_vector(cdm_npu_op op, float *target, size_t target_pitch, const float *a, size_t a_pitch, const float *b,
                     size_t b_pitch, int b_row, float scalar, size_t rows, size_t columns);
-// The largest value or the sum of each row.
-void cdm_npu_reduce(int sum, float *target, const float *a, size_t a_pitch, size_t rows, size_t columns);
+// The largest value or the sum of each row: lanes of each 64 columns first, then over these (by_repeats), or the other
+// way round.
+void cdm_npu_reduce(int sum, int by_repeats, float *target, const float *a, size_t a_pitch, size_t rows, size_t columns);
 // −∞ where masked. Row i masks columns j > i + delta, or with `complement` j <= i + delta.
 void cdm_npu_mask_compare(float *target, size_t pitch, size_t rows, size_t columns, int64_t delta, int complement);
 // −∞ where the byte is not 0, or with `complement` where it is.

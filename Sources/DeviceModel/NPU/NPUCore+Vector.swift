@@ -137,36 +137,54 @@ extension NPUCore {
     }
   }
 
-  /// The largest value of each row, or its sum: columns are folded 64 at a time into `folded`
-  /// (rows × 64), which is then reduced across lanes.
+  /// The largest value of each row, or its sum.
+  ///
+  /// Rows of whole multiples of 512 without gaps are reduced across lanes repeat by repeat, then the
+  /// repeats' results (whole blocks of 32 bytes a row) row by row: two instructions. Of other rows
+  /// columns are folded 64 at a time, then reduced across lanes.
+  ///
+  /// - Parameter scratch: rows × 64 floats apart from `a`; for folds of more than 128 columns twice
+  ///   as many, and 64 between them when rows are even, so that a fold reads and writes other banks.
   public func reduceRows(
-    sum: Bool, _ a: UBMatrix, folded: UBMatrix, into target: UBMatrix
+    sum: Bool, _ a: UBMatrix, scratch: UBMatrix, into target: UBMatrix
   ) throws(DeviceError) {
     try a.check(self, rows: a.rows, columns: a.columns)
     try target.check(self, rows: 1, columns: a.rows)
     let blocks = (a.columns + 63) / 64
+    let isWhole = a.columns % 512 == 0 && a.pitch == a.columns
     if blocks > 1 {
-      try folded.check(self, rows: a.rows, columns: 64)
-      // Block j is folded into the lanes of block 0, a repeat a row.
-      for block in 1..<blocks {
-        var left = a
-        left.columns = 64
-        var right = a
-        right.byte += block * 256
-        right.columns = min(64, a.columns - block * 64)
-        var accumulator = folded
-        accumulator.rows = a.rows
-        accumulator.columns = right.columns
-        left.columns = right.columns
-        try issue(
-          sum ? 100 : 101, .vector, target: accumulator, left: block == 1 ? left : accumulator,
-          right: right, rightBlockStride: 1)
+      try scratch.check(self, rows: a.rows, columns: 64)
+      if isWhole {
+        try issueRepeats(
+          .vector, unit: a.tile.unit, a.rows * blocks, write: scratch, read: a)
+      } else {
+        // Block j is folded into the lanes of block 0, a repeat a row, from one half of the scratch
+        // into the other.
+        var folded = scratch
+        folded.columns = 64
+        folded.pitch = 64
+        folded.rows = a.rows
+        let halves = [folded.byte, folded.byte + (a.rows | 1) * 256]
+        for block in 1..<blocks {
+          var right = a
+          right.byte += block * 256
+          right.columns = min(64, a.columns - block * 64)
+          var left = block == 1 ? a : folded
+          left.columns = right.columns
+          folded.byte = halves[(block - 1) % 2]
+          folded.columns = right.columns
+          try folded.check(self, rows: folded.rows, columns: folded.columns)
+          try issue(
+            sum ? 100 : 101, .vector, target: folded, left: left, right: right,
+            rightBlockStride: 1)
+        }
       }
     }
     try issueRepeats(
-      .vector, unit: a.tile.unit, a.rows, write: target, read: blocks > 1 ? folded : a)
+      .vector, unit: a.tile.unit, isWhole ? a.rows * ((blocks + 63) / 64) : a.rows, write: target,
+      read: blocks > 1 ? scratch : a)
     guard let from = unsafe floats(a), let to = unsafe floats(target) else { return }
-    unsafe cdm_npu_reduce(sum ? 1 : 0, to, from, a.pitch, a.rows, a.columns)
+    unsafe cdm_npu_reduce(sum ? 1 : 0, isWhole ? 1 : 0, to, from, a.pitch, a.rows, a.columns)
   }
 
   /// −∞ where j > i + delta, or with `complement` where j ≤ i + delta; indices are compared in
@@ -194,9 +212,10 @@ extension NPUCore {
         remedy: "use bytes")
     }
     try issueMask(a, mask: mask)
-    guard let values = unsafe floats(a),
-      let bytes = unsafe contents(mask.tile, byte: mask.byte)
-    else { return }
+    guard let values = unsafe floats(a), let bytes = unsafe contents(mask.tile, byte: mask.byte)
+    else {
+      return
+    }
     unsafe cdm_npu_mask_bytes(
       values, a.pitch, bytes.assumingMemoryBound(to: UInt8.self), mask.pitch, a.rows, a.columns,
       complement ? 1 : 0)

@@ -61,8 +61,9 @@ public final class NPUCore {
   }
 
   deinit {
-    for name in unsafe storage.keys {
-      if let memory = unsafe storage[name] { unsafe cdm_release(memory) }
+    let places = unsafe Array(storage.keys)
+    for place in places {
+      if let memory = unsafe storage[place] { unsafe cdm_release(memory) }
     }
     unsafe scratch?.deallocate()
   }
@@ -183,9 +184,18 @@ public final class NPUCore {
   /// Issues a block of operations that is known by its key: blocks of the same key are equal. A run
   /// without values issues only the first of a key and notes the others.
   ///
+  /// - Parameter times: how often the block runs in a row; 1 with values, which differ from run to
+  ///   run.
   /// - Throws: ``DeviceError`` from the body; `.invalidArgument` when a second block of a key issues
   ///   other operations than the first, or blocks are nested.
-  public func block(_ key: [Int], _ body: () throws(DeviceError) -> Void) throws(DeviceError) {
+  public func block(
+    _ key: [Int], times: Int = 1, _ body: () throws(DeviceError) -> Void
+  ) throws(DeviceError) {
+    guard times == 1 || (times > 1 && !carriesValues && times < Int(Int32.max)) else {
+      throw DeviceError(
+        .invalidArgument, "block \(key)", "\(times) times",
+        remedy: "issue it once for each, or count without values")
+    }
     guard open == nil else {
       throw DeviceError(
         .invalidArgument, "block \(key)", "is inside another", remedy: "issue them in turn")
@@ -201,7 +211,7 @@ public final class NPUCore {
             remedy: "make the key tell them apart")
         }
       }
-      note(known)
+      note(known, times)
       return
     }
     open = NPUProgram.Block(operations: [], counters: NPUCounters())
@@ -211,15 +221,17 @@ public final class NPUCore {
       let number = Int32(program.blocks.count)
       program.blocks.append(open)
       blockNumbers[key] = number
-      note(number)
+      note(number, times)
     }
   }
 
-  private func note(_ number: Int32) {
-    if let last = program.entries.last, last.block == number, last.count < Int32.max {
-      program.entries[program.entries.count - 1].count += 1
+  private func note(_ number: Int32, _ times: Int) {
+    if let last = program.entries.last, last.block == number,
+      Int(last.count) + times <= Int(Int32.max)
+    {
+      program.entries[program.entries.count - 1].count += Int32(times)
     } else {
-      program.entries.append(NPUProgram.Entry(block: number, count: 1))
+      program.entries.append(NPUProgram.Entry(block: number, count: Int32(times)))
     }
   }
 

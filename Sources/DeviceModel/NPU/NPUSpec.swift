@@ -176,6 +176,9 @@ extension NPUSpec {
     case vectorRepeat = "vector repeat"
     case exponentialRepeat = "exponential repeat"
     case launch = "launch"
+
+    /// Whether the platform file of the part gives the number.
+    public var isSourced: Bool { self == .cacheRate || self == .cacheSize }
   }
 
   /// The same device with one parameter multiplied.

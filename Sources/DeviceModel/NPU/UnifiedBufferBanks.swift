@@ -20,20 +20,24 @@ public struct UnifiedBufferBanks: Sendable, Hashable {
   /// group's reads or writes, or the fullest bank's reads and writes together. At least 1; a row
   /// that several reads name counts once (assumed).
   public func cycles(reads: [Int], writes: [Int]) -> Int {
-    var readsOfGroup: [Int: Set<Int>] = [:]
-    var writesOfGroup: [Int: Set<Int>] = [:]
-    var ofBank: [Int: (reads: Set<Int>, writes: Set<Int>)] = [:]
-    for address in reads {
-      readsOfGroup[group(address), default: []].insert(address >> 5)
-      ofBank[bank(address), default: ([], [])].reads.insert(address >> 5)
+    var most = 1
+    for (index, address) in reads.enumerated() {
+      var inGroup = 1
+      var inBank = 1
+      // Distinct rows only: one that stands earlier in the list was counted there.
+      if reads[..<index].contains(where: { $0 >> 5 == address >> 5 }) { continue }
+      for earlier in reads[..<index] where group(earlier) == group(address) {
+        inGroup += 1
+        if bank(earlier) == bank(address) { inBank += 1 }
+      }
+      for write in writes where bank(write) == bank(address) { inBank += 1 }
+      most = max(most, inGroup, inBank)
     }
-    for address in writes {
-      writesOfGroup[group(address), default: []].insert(address >> 5)
-      ofBank[bank(address), default: ([], [])].writes.insert(address >> 5)
+    for (index, address) in writes.enumerated() {
+      most = max(
+        most, 1 + writes[..<index].count { group($0) == group(address) })
     }
-    return max(
-      1, readsOfGroup.values.map(\.count).max() ?? 0, writesOfGroup.values.map(\.count).max() ?? 0,
-      ofBank.values.map { $0.reads.count + $0.writes.count }.max() ?? 0)
+    return most
   }
 
   /// Whether two rows of one repeat cannot be served in one cycle: two reads or two writes in a

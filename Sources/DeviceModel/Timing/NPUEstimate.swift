@@ -94,16 +94,21 @@ public struct NPUEstimate: Sendable {
       .map { "\($0.label) \($0.number)" }
   }
 
-  /// Names of the regions that the cache holds: workspaces first, since they are touched again at
-  /// once, then what is read again; each whole or not at all, in the order given.
+  /// Names of the regions that the cache holds. Workspaces come first, since they are touched again
+  /// at once: all of them together or none, since cores go through them in circles. Then what is read
+  /// again, each whole or not at all, in the order given.
   static func resident(_ regions: [NPURegion], on spec: NPUSpec) -> Set<String> {
     var room = spec.l2Bytes.count
     var names: Set<String> = []
-    for use in [NPURegion.Use.workspace, .reused] {
-      for region in regions where region.use == use && region.liveBytes <= room {
-        room -= region.liveBytes
-        names.insert(region.name)
-      }
+    let workspaces = regions.filter { $0.use == .workspace }
+    let bytes = workspaces.reduce(0) { $0 + $1.liveBytes }
+    if bytes <= room {
+      room -= bytes
+      names.formUnion(workspaces.map(\.name))
+    }
+    for region in regions where region.use == .reused && region.liveBytes <= room {
+      room -= region.liveBytes
+      names.insert(region.name)
     }
     return names
   }
@@ -111,7 +116,12 @@ public struct NPUEstimate: Sendable {
   private static func kernel(
     _ launch: NPULaunch, _ spec: NPUSpec, _ skips: Bool
   ) throws(DeviceError) -> Kernel {
-    let resident = resident(launch.regions, on: spec)
+    // What another kernel uses is no matter here.
+    let used = launch.regions.filter {
+      launch.counters.regionReads[$0.name] ?? 0 > 0
+        || launch.counters.regionWrites[$0.name] ?? 0 > 0
+    }
+    let resident = resident(used, on: spec)
     let clock = spec.clock.value * 1e3
     var longest: NPUSchedule?
     for program in launch.programs {

@@ -10,7 +10,7 @@ struct Devices: ParsableCommand {
       Without a name the list, with one all of a device's numbers. What is only recalled or assumed \
       is marked so.
 
-      Devices: \(DeviceSpec.all.map(\.identifier).joined(separator: ", ")).
+      Devices: \(CatalogDevice.all.map(\.identifier).joined(separator: ", ")).
 
       EXAMPLES
         quantkernels devices
@@ -24,7 +24,7 @@ struct Devices: ParsableCommand {
   var device: String?
 
   func run() throws {
-    let devices = try device.map { [try simulatedDevice($0)] } ?? DeviceSpec.all
+    let devices = try device.map { [try CatalogDevice.named($0)] } ?? CatalogDevice.all
     let json: JSON = [
       "devices": .array(
         devices.map { device in
@@ -47,23 +47,23 @@ struct Devices: ParsableCommand {
 
   private static var list: String {
     var lines = [
-      padded("device", 10, left: true) + padded("name", 22, left: true)
-        + "   SMs  clock GHz  memory GB/s  fp16 TFLOP/s  recalled or assumed"
+      padded("device", 12, left: true) + padded("name", 22, left: true)
+        + " cores  clock GHz  memory GB/s  fp16 TFLOP/s  recalled or assumed"
     ]
-    for device in DeviceSpec.all {
+    for device in CatalogDevice.all {
       let uncertain = device.numbers.count { $0.number.provenance.isUncertain }
       lines.append(
-        padded(device.identifier, 10, left: true) + padded(device.name, 22, left: true)
-          + padded(fixed(device.multiprocessors.value, 0), 6)
-          + padded(fixed(device.boostClock.value, 2), 11)
-          + padded(fixed(device.dramPeak.value, 0), 13)
+        padded(device.identifier, 12, left: true) + padded(device.name, 22, left: true)
+          + padded(fixed(device.cores.value, 0), 6)
+          + padded(fixed(device.clock.value, 2), 11)
+          + padded(fixed(device.memoryRate.value, 0), 13)
           + padded(fixed(device.float16Peak.value, 1), 14)
           + padded("\(uncertain) of \(device.numbers.count)", 21))
     }
     return lines.joined(separator: "\n")
   }
 
-  private static func sheet(_ device: DeviceSpec) -> String {
+  private static func sheet(_ device: CatalogDevice) -> String {
     var lines = ["\(device.identifier): \(device.name)"]
     for (label, unit, number) in device.numbers {
       lines.append(
@@ -72,6 +72,51 @@ struct Devices: ParsableCommand {
           + number.provenance.source)
     }
     return lines.joined(separator: "\n")
+  }
+}
+
+/// A device of the catalog, GPU or NPU, as `devices` shows it.
+struct CatalogDevice {
+  let identifier: String
+  let name: String
+  /// Multiprocessors or AI cores.
+  let cores: Sourced
+  /// GHz.
+  let clock: Sourced
+  /// GB/s.
+  let memoryRate: Sourced
+  /// TFLOP/s.
+  let float16Peak: Sourced
+  let numbers: [(label: String, unit: String, number: Sourced)]
+
+  init(_ spec: DeviceSpec) {
+    identifier = spec.identifier
+    name = spec.name
+    cores = spec.multiprocessors
+    clock = spec.boostClock
+    memoryRate = spec.dramPeak
+    float16Peak = spec.float16Peak
+    numbers = spec.numbers
+  }
+
+  init(_ spec: NPUSpec) {
+    identifier = spec.identifier
+    name = spec.name
+    cores = spec.cores
+    clock = spec.clock
+    memoryRate = spec.memoryRate
+    float16Peak = spec.float16Peak
+    numbers = spec.numbers
+  }
+
+  static let all = DeviceSpec.all.map(CatalogDevice.init) + NPUSpec.all.map(CatalogDevice.init)
+
+  /// - Throws: ``QuantError`` of code `invalidArgument` that lists the known ones.
+  static func named(_ identifier: String) throws(QuantError) -> CatalogDevice {
+    if let device = all.first(where: { $0.identifier == identifier }) { return device }
+    throw QuantError(
+      .invalidArgument, "device \"\(identifier)\"", "not in the catalog",
+      remedy: "use one of " + all.map(\.identifier).joined(separator: ", "))
   }
 }
 

@@ -12,6 +12,7 @@ struct Reproduce: ParsableCommand {
       EXAMPLES
         quantkernels reproduce --only quick
         quantkernels reproduce --only bitnet --json
+        quantkernels reproduce --only fast-attention
       """)
 
   /// The papers; those that are not built in yet are known by name.
@@ -46,6 +47,7 @@ struct Reproduce: ParsableCommand {
     if only ?? .fastAttention == .fastAttention {
       claims += try CooperationReproduction().claims
       claims += try VoltaReproduction(threads: common.threadCount).claims
+      claims += try NPUAttentionReproduction().claims
     }
     Console.clearProgress()
     let seconds = MonotonicClock.seconds(since: start)

@@ -2,24 +2,38 @@ import ArgumentParser
 import DeviceModel
 import QuantKernels
 
-/// `simulate attention`: an attention's kernel on a simulated GPU.
+/// `simulate attention`: one attention's kernels on a simulated GPU or NPU.
 struct SimulateAttention: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "attention",
-    abstract: "Counters, occupancy and modelled time of an attention's kernel.",
+    abstract: "Counters, buffer occupancy and modelled time of an attention's kernels.",
     discussion: """
-      The kernel runs warp by warp, a few steps of one block of each class counting for their \
-      likes. The time is modelled from what is counted.
+      On a GPU the kernel runs warp by warp, a few steps of one block of each class counting for \
+      their likes. On an NPU the operations of one tile of each kind are issued and count for \
+      theirs; the time is the schedule of the busiest core, or the chip's memory or cache traffic \
+      where that takes longer. Times are modelled.
 
-      Kernels: \(GPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", ")).
-      Devices: \(DeviceSpec.all.map(\.identifier).joined(separator: ", ")).
+      GPU kernels: \(GPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", ")); GPUs: \
+      \(DeviceSpec.all.map(\.identifier).joined(separator: ", ")).
+      NPU kernels: \(NPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", ")); NPUs: \
+      \(NPUSpec.all.map(\.identifier).joined(separator: ", ")). --window, --mask and the levels are \
+      an NPU's.
 
       EXAMPLES
         quantkernels simulate attention --device v100 --kernel volta --query-length 2048 \
       --kv-length 2048 --heads 16 --head-dim 128 --causal
-        quantkernels simulate attention --device a100-80 --kernel flash --query-length 4096 \
-      --kv-length 4096 --heads 32 --head-dim 128 --causal --json
+        quantkernels simulate attention --device ascend910b2 --kernel two-level --query-length 8192 \
+      --kv-length 8192 --heads 32 --head-dim 128 --causal
+        quantkernels simulate attention --device ascend910b2 --kernel unfused --query-length 8192 \
+      --kv-length 8192 --heads 32 --head-dim 128 --causal --mask full
       """)
+
+  /// Kernels of all devices.
+  enum Kernel: String, ExpressibleByArgument, CaseIterable {
+    case unfused, flash, unified
+    case twoLevel = "two-level"
+    case volta, xformers
+  }
 
   @OptionGroup var common: CommonOptions
 
@@ -27,40 +41,99 @@ struct SimulateAttention: ParsableCommand {
   var device: String
 
   @Option(name: .long, help: "The kernel.")
-  var kernel: GPUAttentionKernel
+  var kernel: Kernel
 
-  @Option(name: .long, help: "Queries.")
+  @Option(name: .long, help: "Query positions.")
   var queryLength: Int
 
-  @Option(name: .long, help: "Keys and values.")
+  @Option(name: .long, help: "Key positions.")
   var kvLength: Int
 
-  @Option(name: .long, help: "Query heads, those of a batch together.")
+  @Option(name: .long, help: "Query heads.")
   var heads: Int
 
-  @Option(name: .long, help: "Heads of keys and values (default: as many as of queries).")
+  @Option(name: .long, help: "Heads of keys and values (default: the query heads).")
   var kvHeads: Int?
 
-  @Option(name: .long, help: "Elements of a head.")
+  @Option(name: .long, help: "Width of a head.")
   var headDim: Int
 
-  @Flag(name: .long, help: "A query sees no later key; the last query sees all.")
+  @Flag(name: .long, help: "Mask later keys; the last query is aligned with the last key.")
   var causal = false
+
+  @Option(name: .long, help: "Keys before its own position that a query sees (default: all).")
+  var window: Int?
+
+  @Option(
+    name: .long,
+    help: "Where a mask comes from (default: computed, and full for the unfused kernel).")
+  var mask: NPUMaskMode?
+
+  @Option(name: .long, help: "Keys of a first-level block (default: by the cost model).")
+  var firstLevel: Int?
+
+  @Option(name: .long, help: "Keys of a second-level block (default 128).")
+  var secondLevel: Int?
 
   func run() throws {
     Console.progress("simulating \(kernel.rawValue)")
-    let gpu = try simulatedDevice(device)
+    if let spec = NPUSpec.all.first(where: { $0.identifier == device }) {
+      try runNPU(spec)
+    } else {
+      try runGPU(try simulatedDevice(device))
+    }
+  }
+
+  private func runGPU(_ spec: DeviceSpec) throws {
+    guard let gpuKernel = GPUAttentionKernel(rawValue: kernel.rawValue) else {
+      throw QuantError(
+        .invalidArgument, "--kernel \(kernel.rawValue)", "is no kernel of a GPU",
+        remedy: "use \(GPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", "))")
+    }
+    for (name, isGiven) in [
+      ("--window", window != nil), ("--mask", mask != nil), ("--first-level", firstLevel != nil),
+      ("--second-level", secondLevel != nil),
+    ] where isGiven {
+      throw QuantError(
+        .invalidArgument, name, "\(spec.name) is no NPU", remedy: "leave it out")
+    }
     let shape = try DeviceAttentionShape(
       queryLength: queryLength, keyLength: kvLength, heads: heads, keyValueHeads: kvHeads,
       headDimension: headDim, isCausal: causal)
     let attention = try SimulatedAttention.count(
-      kernel, shape: shape, on: gpu,
+      gpuKernel, shape: shape, on: spec,
       simulator: WarpSimulator(
         threads: common.threadCount, isCancelled: { Interruption.isRequested }))
     let report = SimulatedAttentionReport(
       attention: attention, estimate: try attention.estimate())
     common.finish(report.json, text: report.text)
   }
+
+  private func runNPU(_ spec: NPUSpec) throws {
+    guard let npuKernel = NPUAttentionKernel(rawValue: kernel.rawValue) else {
+      throw QuantError(
+        .invalidArgument, "--kernel \(kernel.rawValue)", "is no kernel of an NPU",
+        remedy: "use \(NPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", "))")
+    }
+    let shape = NPUAttentionShape(
+      queryLength: queryLength, keyLength: kvLength, heads: heads, keyValueHeads: kvHeads,
+      headDimension: headDim)
+    try shape.check()
+    let rule = try TileMask(
+      isCausal: causal,
+      offset: TileMask.Alignment.bottomRight.offset(queries: queryLength, keys: kvLength),
+      leftWindow: window)
+    let options = NPUAttentionOptions(
+      kernel: npuKernel, mask: causal || window != nil ? rule : .none,
+      maskMode: mask ?? (npuKernel == .unfused ? .full : .computed), firstLevelKeys: firstLevel,
+      secondLevelKeys: secondLevel ?? 128)
+    let run = try NPUAttention.count(shape, options: options, on: spec)
+    guard let npu = run.npu else { return }
+    let report = SimulatedNPUAttentionReport(
+      spec: spec, shape: shape, options: options, blocks: run.output.blocks, npu: npu,
+      seconds: run.seconds)
+    common.finish(report.json, text: report.text)
+  }
 }
 
-extension GPUAttentionKernel: ExpressibleByArgument {}
+extension NPUMaskMode: ExpressibleByArgument {}

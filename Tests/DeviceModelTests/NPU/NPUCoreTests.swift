@@ -181,7 +181,7 @@ struct NPUCoreTests {
     try core.block([0]) { () throws(DeviceError) in
       try core.loadRows(source, window, into: matrix(0))
       try core.reduceRows(
-        sum: false, matrix(0), folded: UBMatrix(tiles[5], rows: rows, columns: 64), into: reduced)
+        sum: false, matrix(0), scratch: UBMatrix(tiles[5], rows: rows, columns: 64), into: reduced)
       try core.broadcast(reduced, into: spread)
       try core.apply(.subtract, matrix(0), .perRow(spread), into: matrix(1))
       try core.apply(.exponential, matrix(1), into: matrix(2))
@@ -345,5 +345,20 @@ struct NPUCoreTests {
         try core.fill(.vector(tile, count: 128), 1)
       }
     }
+  }
+  @Test("A block noted so often counts so often; with values each is issued for itself")
+  func repeatedBlocks() throws {
+    let counting = try NPUCore(.ascend910a, carriesValues: false)
+    let tile = try counting.allocate(.ub, bytes: 1024, "t")
+    for times in [3, 1, 5] {
+      try counting.block([1], times: times) { () throws(DeviceError) in
+        try counting.fill(.vector(tile, count: 64), 1)
+      }
+    }
+    #expect(counting.program.counters.vectorRepeats == 9)
+    #expect(counting.program.operationCount == 9)
+    #expect(throws: DeviceError.self) { try counting.block([1], times: 0) {} }
+    let core = try NPUCore(.ascend910a, carriesValues: true)
+    #expect(throws: DeviceError.self) { try core.block([1], times: 2) {} }
   }
 }

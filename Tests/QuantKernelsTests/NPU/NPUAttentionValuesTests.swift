@@ -164,9 +164,7 @@ struct NPUAttentionValuesTests {
     }
   }
 
-  @Test(
-    "Large, equal and one-hot scores have their exact limits",
-    .disabled("fails: the NPU kernels are not finished"))
+  @Test("Large, equal and one-hot scores have their exact limits")
   func limits() throws {
     let shape = NPUAttentionShape(queryLength: 3, keyLength: 40, heads: 1, headDimension: 16)
     var attention = NPUAttentionCase(shape)
@@ -186,9 +184,12 @@ struct NPUAttentionValuesTests {
       let hot = attention.replacing(queries: queries, keys: keys)
       let run = try hot.run(options)
       for row in 0..<3 {
-        #expect(
-          Array(run.output.values[row * 16..<(row + 1) * 16])
-            == Array(attention.values[17 * 16..<18 * 16]))
+        for x in 0..<16 {
+          let found = run.output.values[row * 16 + x]
+          let wanted = attention.values[17 * 16 + x]
+          // A maximum that is a power of two leaves a probability below 1, which is rounded.
+          #expect(powerOfTwo ? abs(found - wanted) <= abs(wanted) * 0x1p-10 : found == wanted)
+        }
         #expect(abs(run.output.rowSums[row] - 10_000) <= 0.01)
       }
     }

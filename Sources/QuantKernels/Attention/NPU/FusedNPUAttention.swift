@@ -81,6 +81,22 @@ struct FusedNPUAttention {
     var slot: Int
     /// Where its tile's queries and statistics stand.
     var place: Int
+    /// Which of two buffers each of its parts takes first.
+    var turns = Turns()
+  }
+
+  /// Buffers that are used in turn, across stacks too: 0 or 1, the one that is next.
+  struct Turns: Hashable {
+    /// Keys and their operands.
+    var keys = 0
+    /// Probabilities, values and their operands.
+    var values = 0
+    /// Halves of L0C.
+    var sums = 0
+    /// Pieces of scores in the unified buffers.
+    var pieces = 0
+
+    var bits: Int { keys + 2 * values + 4 * sums + 8 * pieces }
   }
 
   /// Runs all cores with values, or counts all tiles and records the core with the most work.

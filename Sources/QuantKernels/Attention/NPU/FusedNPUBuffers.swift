@@ -11,8 +11,8 @@ struct FusedNPUBuffers {
   /// Halves of the operand buffers.
   var left: [NPUTile] = []
   var right: [NPUTile] = []
-  /// L0C: on a split part two halves, on a coupled one the second-level blocks of each slot's
-  /// scores, and apart from them the product.
+  /// L0C: on a split part two halves, in turn for scores and products; on a coupled one the
+  /// second-level blocks of each slot's scores, and apart from them the product.
   var sums: [NPUTile] = []
   var product: NPUTile
   /// Slots of global memory; split parts.
@@ -130,7 +130,8 @@ struct FusedNPUBuffers {
     let piece = FusedNPUPlan.pieceElements
     let rows = unitRows(plan, core.spec)
     let pitch = (shape.headDimension + 15) / 16 * 16
-    let statistic = statisticCount(plan, core.spec) * 4
+    // 512 bytes are a row of all bank groups: whole ones, so that conflicts are those of every slot.
+    let statistic = (statisticCount(plan, core.spec) * 4 + 511) / 512 * 512
     let scores = [try tile("scores 0", piece * 4), try tile("scores 1", piece * 4)]
     let work = try tile("work", piece * 4)
     let product = try tile(
@@ -141,7 +142,7 @@ struct FusedNPUBuffers {
       at: max(
         core.spec.bankRule == nil ? 0 : 2 << 16, mask.address + mask.byteCount))
     let halves = try tile("probabilities", piece * 2)
-    let spread = try tile("spread", max(statistic, rows * 4) * 8)
+    let spread = try tile("spread", rows * 32)
     func rowTiles(_ name: String) throws(DeviceError) -> [NPUTile] {
       var list: [NPUTile] = []
       for number in 0..<plan.slots { list.append(try tile("\(name) \(number)", statistic)) }

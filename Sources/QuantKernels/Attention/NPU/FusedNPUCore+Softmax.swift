@@ -6,7 +6,7 @@ extension FusedNPUCore {
   private var ln2: Float { 0.6931471805599453 }
 
   /// Rows of a unit in pieces, and the first float of each piece in the unit's row statistics.
-  private func pieces(
+  func pieces(
     _ tile: NPUQueryTile, _ index: Int
   ) -> [(rows: Range<Int>, first: Int)] {
     let rows = tile.rows(ofUnit: index, of: buffers.vectors.count)
@@ -29,7 +29,8 @@ extension FusedNPUCore {
     for (number, piece) in pieces(step.tile, index).enumerated() {
       let rows = piece.rows
       let loaded = UBMatrix(
-        vector.scores[number % 2], rows: rows.count, columns: keys, pitch: pitch)
+        vector.scores[(step.turns.pieces + number) % 2], rows: rows.count, columns: keys,
+        pitch: pitch)
       let work = UBMatrix(vector.work, rows: rows.count, columns: keys, pitch: pitch)
       try loadScores(step, rows, into: loaded)
       let factor = attention.scale * (attention.options.powerOfTwoMaxima ? log2E : 1)
@@ -102,7 +103,7 @@ extension FusedNPUCore {
     }
     // The scores' own buffer is free for folding: they have gone to the work area.
     let folded = UBMatrix(scratch.tile, rows: work.rows, columns: 64)
-    try core.reduceRows(sum: false, work, folded: folded, into: found)
+    try core.reduceRows(sum: false, work, scratch: folded, into: found)
     if isPowerOfTwo { try core.apply(.ceiling, found, into: found) }
     try core.apply(.maximum, maximum, .matrix(found), into: newMaximum)
     try core.apply(.zeroInfinity, newMaximum, into: safeMaximum)
@@ -113,7 +114,7 @@ extension FusedNPUCore {
     try core.broadcast(safeMaximum, into: spread)
     try core.apply(.subtract, work, .perRow(spread), into: scratch)
     try core.apply(isPowerOfTwo ? .powerOfTwo : .exponential, scratch, into: work)
-    try core.reduceRows(sum: true, work, folded: folded, into: found)
+    try core.reduceRows(sum: true, work, scratch: folded, into: found)
     try core.apply(isPowerOfTwo ? .addExponent : .multiply, sum, .matrix(factor), into: sum)
     try core.apply(.add, sum, .matrix(found), into: sum)
   }

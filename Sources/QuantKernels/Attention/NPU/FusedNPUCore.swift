@@ -10,6 +10,7 @@ final class FusedNPUCore {
   let number: Int
   /// Rows whose output a stack rescaled by another factor than one; only with values.
   var rescaledRows = 0
+  private var turns = FusedNPUAttention.Turns()
 
   init(_ attention: FusedNPUAttention, number: Int) throws(DeviceError) {
     self.attention = attention
@@ -34,41 +35,81 @@ final class FusedNPUCore {
       let steps = steps(of: tile, place: place, first: count)
       if steps.isEmpty { try issueEmpty(tile) }
       for step in steps {
-        try issueScores(step)
+        try takeTurn(step, issueScores) {
+          turns.keys += $0
+          turns.sums += $0
+          turns.pieces += pieces(step.tile, 0).count
+        }
         pending.append(step)
-        if pending.count >= plan.slots { try issueProducts(pending.removeFirst()) }
+        if pending.count >= plan.slots { try runProducts(pending.removeFirst()) }
       }
       count += steps.count
       entriesOfTiles.append(2 * steps.count)
     }
-    for step in pending { try issueProducts(step) }
-    // Stacks repeat with the slots; tiles of equal work with the slots as well.
+    for step in pending { try runProducts(step) }
+    // Stacks repeat with the slots and turns; tiles of equal work with both as well.
     let tile = entriesOfTiles.last ?? 0
-    core.hintPeriods([2 * plan.slots, tile * plan.slots])
+    core.hintPeriods([4 * plan.slots, 2 * tile * plan.slots])
+  }
+
+  private func runProducts(_ step: FusedNPUAttention.Step) throws(DeviceError) {
+    try takeTurn(step, issueProducts) {
+      turns.values += $0
+      turns.sums += 1
+    }
+  }
+
+  /// Issues a part of a stack with the buffers that are next, then moves on by what its blocks took.
+  private func takeTurn(
+    _ step: FusedNPUAttention.Step,
+    _ issue: (FusedNPUAttention.Step) throws(DeviceError) -> Void, _ advance: (Int) -> Void
+  ) throws(DeviceError) {
+    var step = step
+    step.turns = turns
+    try issue(step)
+    advance(blocks(of: step).count)
+    turns = FusedNPUAttention.Turns(
+      keys: turns.keys % 2, values: turns.values % 2, sums: turns.sums % 2,
+      pieces: turns.pieces % 2)
   }
 
   /// What tiles of these kinds count, so many of each.
   func count(_ classes: [(tile: NPUQueryTile, count: Int)]) throws(DeviceError) -> NPUCounters {
     // On a core of its own: its program is no part of the schedule.
     let scratch = try FusedNPUCore(attention, number: number)
+    var sum = NPUCounters()
     var uses: [[Int]: Int] = [:]
+    /// Whole stacks in the middle of a tile that see all: most of them, and all alike.
+    var plain: [Int: (step: FusedNPUAttention.Step, count: Int)] = [:]
+    func issue(_ step: FusedNPUAttention.Step, _ count: Int) throws(DeviceError) {
+      for key in [scoresKey(step), productsKey(step)] { uses[key, default: 0] += count }
+      if scratch.core.counters(ofBlock: scoresKey(step)) == nil { try scratch.issueScores(step) }
+      if scratch.core.counters(ofBlock: productsKey(step)) == nil {
+        try scratch.issueProducts(step)
+      }
+    }
     for (tile, count) in classes {
       let steps = steps(of: tile, place: 0, first: 0)
       if steps.isEmpty {
         try scratch.issueEmpty(tile)
         uses[emptyKey(tile), default: 0] += count
       }
+      var plainCount = 0
       for var step in steps {
         // What a block counts does not depend on its slot.
         step.slot = 0
-        for key in [scoresKey(step), productsKey(step)] { uses[key, default: 0] += count }
-        if scratch.core.counters(ofBlock: scoresKey(step)) == nil { try scratch.issueScores(step) }
-        if scratch.core.counters(ofBlock: productsKey(step)) == nil {
-          try scratch.issueProducts(step)
+        if !step.isFirst, !step.isLast, step.keys.count == plan.firstLevelKeys, !isMasked(step) {
+          plainCount += count
+          if plainCount == count, plain[tile.rows * 65536 + tile.heads] == nil {
+            plain[tile.rows * 65536 + tile.heads] = (step, 0)
+          }
+        } else {
+          try issue(step, count)
         }
       }
+      plain[tile.rows * 65536 + tile.heads]?.count += plainCount
     }
-    var sum = NPUCounters()
+    for (step, count) in plain.values where count > 0 { try issue(step, count) }
     for (key, count) in uses {
       if let counters = scratch.core.counters(ofBlock: key) { sum.add(counters, times: count) }
     }
@@ -97,22 +138,26 @@ final class FusedNPUCore {
   private func scoresKey(_ step: FusedNPUAttention.Step) -> [Int] {
     let tile = step.tile
     var key = [
-      0, step.slot, step.place, tile.positions, tile.heads, step.keys.count, step.isFirst ? 1 : 0,
+      0, step.turns.bits, step.slot, step.place, tile.positions, tile.heads, step.keys.count,
+      step.isFirst ? 1 : 0,
     ]
-    let options = attention.options
-    if options.maskMode != .full,
-      options.mask.verdict(
-        firstRow: tile.firstPosition, rows: tile.positions, firstKey: step.keys.lowerBound,
-        keys: step.keys.count) == .some
-    {
-      key.append(tile.firstPosition - step.keys.lowerBound)
-    }
+    if isMasked(step) { key.append(tile.firstPosition - step.keys.lowerBound) }
     return key
+  }
+
+  /// Whether a rule masks some of a stack: then what is issued depends on where it lies.
+  private func isMasked(_ step: FusedNPUAttention.Step) -> Bool {
+    let options = attention.options
+    return options.maskMode != .full
+      && options.mask.verdict(
+        firstRow: step.tile.firstPosition, rows: step.tile.positions,
+        firstKey: step.keys.lowerBound, keys: step.keys.count) != .all
   }
 
   private func productsKey(_ step: FusedNPUAttention.Step) -> [Int] {
     [
-      1, step.slot, step.place, step.tile.positions, step.tile.heads, step.keys.count,
+      1, step.turns.bits, step.slot, step.place, step.tile.positions, step.tile.heads,
+      step.keys.count,
       step.isFirst ? 1 : 0, step.isLast ? 1 : 0,
     ]
   }
@@ -171,18 +216,18 @@ final class FusedNPUCore {
         into: queries)
     }
     for (block, keys) in blocks(of: step).enumerated() {
-      let loaded = buffers.keys[block % 2]
+      let loaded = buffers.keys[(step.turns.keys + block) % 2]
       try core.loadFractals(
         attention.arrays.keys, keyWindow(keys, of: tile), into: loaded)
       let sums =
         isSplit
-        ? buffers.sums[block % 2]
+        ? buffers.sums[(step.turns.sums + block) % 2]
         : buffers.sums[step.slot * (plan.firstLevelKeys / plan.secondLevelKeys) + block]
       // As much of d at a time as half an operand buffer holds of the larger operand.
       let depth = depth(rows: max(tile.rows, keys.count))
       for (part, column) in stride(from: 0, to: width, by: depth).enumerated() {
         let columns = min(depth, width - column)
-        let half = (block + part) % 2
+        let half = (step.turns.keys + block + part) % 2
         try core.loadOperand(
           queries, matrixRows: tile.rows, column: column, rows: tile.rows, columns: columns,
           into: buffers.left[half])
@@ -215,12 +260,13 @@ final class FusedNPUCore {
     }
     // The right operand is d × keys.
     let depth = depth(rows: max(tile.rows, width))
+    let product = isSplit ? buffers.sums[step.turns.sums] : buffers.product
     var part = 0
     for (block, keys) in blocks(of: step).enumerated() {
       let first = keys.lowerBound - step.keys.lowerBound
       let probabilities: NPUTile
       if let exchange = attention.exchange {
-        probabilities = buffers.probabilities[block % 2]
+        probabilities = buffers.probabilities[(step.turns.values + block) % 2]
         try core.loadFractals(
           exchange.probabilities,
           GlobalWindow(
@@ -230,25 +276,26 @@ final class FusedNPUCore {
       } else {
         probabilities = buffers.probabilities[step.slot]
       }
-      let loaded = buffers.values[block % 2]
+      let loaded = buffers.values[(step.turns.values + block) % 2]
       try core.loadFractals(attention.arrays.values, keyWindow(keys, of: tile), into: loaded)
       for key in stride(from: 0, to: keys.count, by: depth) {
         let count = min(depth, keys.count - key)
+        let half = (step.turns.values + part) % 2
         try core.loadOperand(
           probabilities, matrixRows: tile.rows, column: (isSplit ? 0 : first) + key,
-          rows: tile.rows, columns: count, into: buffers.left[part % 2])
+          rows: tile.rows, columns: count, into: buffers.left[half])
         try core.loadOperand(
           loaded, matrixRows: keys.count, row: key, rows: count, columns: width, transposed: true,
-          into: buffers.right[part % 2])
+          into: buffers.right[half])
         try core.multiply(
-          buffers.left[part % 2], buffers.right[part % 2], into: buffers.product, m: tile.rows,
-          n: width, k: count, accumulating: part > 0)
+          buffers.left[half], buffers.right[half], into: product, m: tile.rows, n: width, k: count,
+          accumulating: part > 0)
         part += 1
       }
     }
     if let exchange = attention.exchange {
       try core.storeSums(
-        buffers.product, to: exchange.products,
+        product, to: exchange.products,
         GlobalWindow(
           offset: slotStart(step.slot, elements: width), rows: tile.rows, rowPitch: width,
           columns: width),

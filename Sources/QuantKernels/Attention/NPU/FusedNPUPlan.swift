@@ -12,6 +12,8 @@ struct FusedNPUPlan: Hashable {
 
   /// Elements of a piece of scores that a vector unit works on at a time, two of them in flight.
   static let pieceElements = 8192
+  /// The longest block that is chosen unasked: four rows of it make a piece.
+  static let longestChoice = 2048
   /// Floats of a piece of products.
   static let productElements = 4096
 
@@ -29,7 +31,11 @@ struct FusedNPUPlan: Hashable {
   init(
     _ shape: NPUAttentionShape, _ options: NPUAttentionOptions, on spec: NPUSpec
   ) throws(QuantError) {
-    let rows = options.blockRows ?? (shape.headDimension <= 128 ? 128 : 64)
+    let isSplit = spec.coupling == .split
+    let isWide = shape.headDimension > 128
+    // On a coupled core half the rows make room for two blocks of twice the keys in L0C.
+    let rows =
+      options.blockRows ?? (isWide || (!isSplit && options.kernel == .twoLevel) ? 64 : 128)
     blockRows = rows
     secondLevelKeys = options.secondLevelKeys
     let width = (shape.headDimension + 15) / 16 * 16
@@ -40,20 +46,32 @@ struct FusedNPUPlan: Hashable {
       firstLevelKeys = options.secondLevelKeys
     } else if let asked = options.firstLevelKeys {
       firstLevelKeys = asked
-    } else {
+    } else if isSplit {
+      let cores = spec.cores.wholeNumber
+      let tiles = NPUAttentionTiles(
+        shape, blockRows: rows, mask: options.maskMode == .full ? nil : options.mask,
+        blockKeys: options.secondLevelKeys)
       let cost = FirstLevelCost(
-        blockRows: rows, headDimension: shape.headDimension, slots: options.slots ?? 3)
-      var largest = min(
-        cost.cacheBound(
-          cores: spec.cores.wholeNumber, cacheBytes: spec.l2Bytes.wholeNumber), 1024)
-      if spec.coupling == .coupled { largest = sumRoom / (padded * 4) }
+        blockRows: rows, headDimension: shape.headDimension, slots: options.slots ?? 3,
+        liveKeyValueBytes: tiles.liveHeads(cores: cores) * shape.keyLength * shape.headDimension
+          * 4)
+      let chunks = tiles.headChunks.count
       firstLevelKeys = cost.best(
-        visibleKeys: max(1, shape.keyLength), secondLevelKeys: options.secondLevelKeys,
-        largest: largest, on: spec)
+        for: tiles.ranges.map { ($0.keys.count, chunks) },
+        secondLevelKeys: options.secondLevelKeys,
+        largest: min(
+          cost.cacheBound(cores: cores, cacheBytes: spec.l2Bytes.wholeNumber), Self.longestChoice),
+        on: spec)
+    } else {
+      // As many as leave room for two blocks: while one's softmax runs, the other's scores are made.
+      let room = sumRoom / ((options.slots ?? 2) * padded * 4)
+      var keys = options.secondLevelKeys
+      while 2 * keys <= room { keys *= 2 }
+      firstLevelKeys = keys
     }
     if let asked = options.slots {
       slots = asked
-    } else if spec.coupling == .split {
+    } else if isSplit {
       slots = 3
     } else {
       slots = max(1, min(2, sumRoom / (padded * firstLevelKeys * 4)))

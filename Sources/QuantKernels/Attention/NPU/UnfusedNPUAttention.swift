@@ -126,15 +126,30 @@ struct UnfusedNPUAttention {
     func range(_ task: Int) -> Range<Int> { task * perTask..<min(rowCount, (task + 1) * perTask) }
     for number in 0..<used where carriesValues || number == 0 {
       let core = try UnfusedNPURows(self, pass)
-      for task in stride(from: number, to: tasks, by: used) { try core.run(range(task)) }
+      if !carriesValues, !pass.masks, tasks > used {
+        // Alike but for the last task of all.
+        let own = (tasks - number - 1) / used + 1
+        let last = number + (own - 1) * used
+        try core.run(range(number), times: own - 1)
+        try core.run(range(last))
+      } else {
+        for task in stride(from: number, to: tasks, by: used) { try core.run(range(task)) }
+      }
       programs.append(core.core.program)
       peaks.merge(core.core.peakBytes, uniquingKeysWith: max)
       if carriesValues {
         counters.add(core.core.program.counters)
       } else {
-        // All tasks are alike but the last.
-        if tasks > 1 { counters.add(try core.counters(of: range(0)), times: tasks - 1) }
-        counters.add(try core.counters(of: range(tasks - 1)))
+        // Tasks are alike but for the last, and, where a mask is read, for those that two heads
+        // share.
+        var kinds: [[Int]: (task: Int, count: Int)] = [:]
+        for task in pass.masks ? Array(0..<tasks) : [0, tasks - 1] {
+          kinds[core.key(range(task)), default: (task, 0)].count += 1
+        }
+        if !pass.masks { kinds[core.key(range(0)), default: (0, 0)].count += tasks - 2 }
+        for kind in kinds.values where kind.count > 0 {
+          counters.add(try core.counters(of: range(kind.task)), times: kind.count)
+        }
       }
     }
     return launch(pass.name, programs, counters, peaks, coresUsed: used)
@@ -195,8 +210,15 @@ final class UnfusedNPUCube {
     var steps = 0
     for tile in tiles {
       let stacks = stacks(of: tile)
-      for keys in stacks { try issue(tile, keys) }
-      steps = stacks.count
+      var index = 0
+      while index < stacks.count {
+        // Whole stacks in the middle are alike.
+        let isMiddle = index > 0 && index < stacks.count - 1 && !core.carriesValues
+        let times = isMiddle ? stacks.count - 1 - index : 1
+        try issue(tile, stacks[index], times: times)
+        index += times
+      }
+      steps = min(stacks.count, 3)
     }
     core.hintPeriods([steps])
   }
@@ -237,8 +259,10 @@ final class UnfusedNPUCube {
     ]
   }
 
-  private func issue(_ tile: NPUQueryTile, _ keys: Range<Int>) throws(DeviceError) {
-    try core.block(key(tile, keys)) { () throws(DeviceError) in
+  private func issue(
+    _ tile: NPUQueryTile, _ keys: Range<Int>, times: Int = 1
+  ) throws(DeviceError) {
+    try core.block(key(tile, keys), times: times) { () throws(DeviceError) in
       if isScores {
         try multiplyScores(tile, keys)
       } else if !keys.isEmpty {

@@ -72,8 +72,8 @@ final class UnfusedNPURows {
     }
   }
 
-  func run(_ rows: Range<Int>) throws(DeviceError) {
-    try core.block(key(rows)) { () throws(DeviceError) in try issue(rows) }
+  func run(_ rows: Range<Int>, times: Int = 1) throws(DeviceError) {
+    try core.block(key(rows), times: times) { () throws(DeviceError) in try issue(rows) }
   }
 
   func counters(of rows: Range<Int>) throws(DeviceError) -> NPUCounters {
@@ -84,7 +84,7 @@ final class UnfusedNPURows {
   }
 
   /// Where a head's rows begin inside the task decides how its mask is read.
-  private func key(_ rows: Range<Int>) -> [Int] {
+  func key(_ rows: Range<Int>) -> [Int] {
     [rows.count] + (pass.masks ? segments(rows).map(\.rows) : [])
   }
 
@@ -196,7 +196,7 @@ final class UnfusedNPURows {
       try core.fill(row(unit.sum), 0)
     }
     let folded = UBMatrix(scores.tile, rows: work.rows, columns: 64)
-    try core.reduceRows(sum: false, work, folded: folded, into: row(unit.found))
+    try core.reduceRows(sum: false, work, scratch: folded, into: row(unit.found))
     try core.apply(
       .maximum, row(unit.maximum), .matrix(row(unit.found)), into: row(unit.newMaximum))
     try core.apply(.zeroInfinity, row(unit.newMaximum), into: row(unit.safeMaximum))
@@ -205,7 +205,7 @@ final class UnfusedNPURows {
     try core.apply(.exponential, row(unit.factor), into: row(unit.factor))
     try core.apply(.scale, row(unit.newMaximum), .scalar(1), into: row(unit.maximum))
     try exponentials(unit, scores, work)
-    try core.reduceRows(sum: true, work, folded: folded, into: row(unit.found))
+    try core.reduceRows(sum: true, work, scratch: folded, into: row(unit.found))
     try core.apply(.multiply, row(unit.sum), .matrix(row(unit.factor)), into: row(unit.sum))
     try core.apply(.add, row(unit.sum), .matrix(row(unit.found)), into: row(unit.sum))
   }
