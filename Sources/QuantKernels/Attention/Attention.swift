@@ -216,8 +216,10 @@ public enum Attention {
     try call.mask.check(queries: count, keys: view.count, options: options)
     if count == 0 { return }
     let ranges = try workspace.reserve(.ranges, count, of: qk_attention_range.self)
+    let rule = try call.mask.rule(options)
     for query in 0..<count {
-      let range = call.mask.range(query, keys: view.count, options: options)
+      let range = rule.visibleKeys(
+        firstRow: call.mask.position(query), rows: 1, of: view.count)
       ranges[query] = qk_attention_range(
         low: Int64(range.lowerBound), high: Int64(range.upperBound))
     }

@@ -31,14 +31,14 @@ public struct AttentionMask: Sendable, Equatable {
   public static let full = AttentionMask(isCausal: false)
 
   /// Which query the diagonal ends or begins at where there are not as many queries as keys.
-  public enum Alignment: Sendable { case topLeft, bottomRight }
+  public typealias Alignment = TileMask.Alignment
 
   /// Causal: the first query sees the first key only (`topLeft`), or the last query sees all keys
   /// (`bottomRight`).
   public static func causal(
     queries: Int, keys: Int, alignment: Alignment = .bottomRight
   ) -> AttentionMask {
-    AttentionMask(firstPosition: alignment == .bottomRight ? keys - queries : 0)
+    AttentionMask(firstPosition: alignment.offset(queries: queries, keys: keys))
   }
 
   /// - Throws: ``QuantError`` `.invalidArgument` for a mask that is not one of `queries × keys`.
@@ -76,20 +76,13 @@ public struct AttentionMask: Sendable, Equatable {
 
   func position(_ query: Int) -> Int { positions?[query] ?? firstPosition + query }
 
-  /// The keys that a query sees but for ``bits``; an empty range is 0..<0.
-  func range(_ query: Int, keys: Int, options: AttentionOptions) -> Range<Int> {
-    let position = position(query)
-    var low = 0
-    var high = isCausal ? min(position + 1, keys) : keys
-    if let window = options.window { low = max(low, position - window + 1) }
-    if let chunk = options.chunk {
-      // Of chunks that begin at multiples; one position's chunk lies at or before it.
-      let start = position >= 0 ? position / chunk * chunk : (position + 1) / chunk * chunk - chunk
-      low = max(low, start)
-      high = min(high, start.addingReportingOverflow(chunk).partialValue)
-    }
-    high = max(high, min(prefix, keys))
-    return low < high ? low..<high : 0..<0
+  /// The keys that queries see but for ``bits``, as the rule that simulated kernels use; its rows are
+  /// positions. No cache reaches its limit, so what lies past it is cut to it.
+  func rule(_ options: AttentionOptions) throws(QuantError) -> TileMask {
+    func cut(_ positions: Int) -> Int { min(positions, TileMask.limit) }
+    return try TileMask(
+      isCausal: isCausal, leftWindow: options.window.map { cut($0) - 1 },
+      chunk: options.chunk.map(cut), prefix: cut(prefix))
   }
 }
 

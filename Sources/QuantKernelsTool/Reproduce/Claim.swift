@@ -47,11 +47,17 @@ struct Claim {
       switch json {
       case .number(let number): fixed(number, abs(number) < 10 ? 2 : 1)
       case .string(let text): text
+      case .null: "–"
       default: json.text
       }
     }
+    /// A cell, two spaces apart where it is longer than its column.
+    func cell(_ json: JSON) -> String {
+      let text = value(json)
+      return text.count < 13 ? padded(text, 14) : "  " + text
+    }
     let error = errorPercent.map { padded(fixed($0, 1), 8) } ?? padded("", 8)
-    return padded(claim, 62, left: true) + padded(value(published), 14) + padded(value(ours), 14)
+    return padded(claim, 62, left: true) + cell(published) + cell(ours)
       + error + "  " + padded(kind.rawValue, 9, left: true) + verdict.rawValue
   }
 }

@@ -13,17 +13,14 @@ struct AttentionCase {
   let pageSize: Int?
 
   struct Result {
-    var microseconds = Timing()
-    var limits = LimitSamples()
-    var copies = 1
+    let rounds: TimedRounds
+    let copies: Int
     /// Bytes of the keys and values that are seen, each once.
-    var keyValueBytes = 0.0
+    let keyValueBytes: Double
   }
 
   /// Queries up to which a run reads its cache about once.
   private static let fewQueries = 8
-  /// Runs of at least so many seconds make up a round.
-  private static let roundSeconds = 0.12
 
   var mask: AttentionMask {
     var mask = AttentionMask.causal(queries: queryLength, keys: keyValueLength)
@@ -117,25 +114,9 @@ struct AttentionCase {
       }
     }
 
-    _ = try pass()
-    var result = Result()
-    result.copies = caches.count
-    result.keyValueBytes = bytes
-    let began = MonotonicClock.nanoseconds()
-    var round = 0
-    while limitOptions.repeats(done: round, since: began) {
-      round += 1
-      Console.progress("round \(round) of \(limitOptions.repetitions)")
-      result.limits.add(from: limits, all: true)
-      var seconds = 0.0
-      repeat {
-        try Interruption.check()
-        let time = try pass()
-        seconds += time
-        result.microseconds.add(time / Double(caches.count) * 1e6)
-      } while seconds < Self.roundSeconds
-    }
-    return result
+    return Result(
+      rounds: try TimedRounds(of: caches.count, options: limitOptions, limits: limits, pass),
+      copies: caches.count, keyValueBytes: bytes)
   }
 
   /// A cache of standard normal numbers, the same for every position of a stretch of 256: filling

@@ -6,12 +6,12 @@ struct AttentionReport {
   let result: AttentionCase.Result
   let limits: MachineLimits
 
-  private var seconds: Double { result.microseconds.median * 1e-6 }
+  private var seconds: Double { result.rounds.microseconds.median * 1e-6 }
   private var gigaflops: Double { attention.operations / seconds * 1e-9 }
   private var gigabytes: Double { result.keyValueBytes / seconds * 1e-9 }
-  private var bytesTime: Double { result.keyValueBytes / result.limits.read.median * 1e-9 }
+  private var bytesTime: Double { result.keyValueBytes / result.rounds.limits.read.median * 1e-9 }
   private var operationsTime: Double {
-    attention.operations / result.limits.float32.median * 1e-9
+    attention.operations / result.rounds.limits.float32.median * 1e-9
   }
   private var roofline: Double { max(bytesTime, operationsTime) / seconds }
   private var bound: String { bytesTime > operationsTime ? "bandwidth" : "float32 peak" }
@@ -28,13 +28,13 @@ struct AttentionReport {
       "keyValueType": JSON(attention.type.rawValue), "causal": .bool(attention.isCausal),
       "window": attention.window.map { JSON($0) } ?? .null,
       "pageSize": attention.pageSize.map { JSON($0) } ?? .null,
-      "microseconds": result.microseconds.json, "gigaflopPerSecond": JSON(gigaflops),
+      "microseconds": result.rounds.microseconds.json, "gigaflopPerSecond": JSON(gigaflops),
       "keyValueGigabytesPerSecond": JSON(gigabytes), "shareOfRoofline": JSON(roofline),
       "bound": JSON(bound), "kernel": JSON(kernel), "keyValueBytes": JSON(result.keyValueBytes),
       "copies": JSON(result.copies), "threads": JSON(limits.threads),
       "instructionSet": JSON(limits.instructionSet.rawValue),
-      "readGigabytesPerSecond": result.limits.read.json,
-      "float32GigaflopPerSecond": result.limits.float32.json,
+      "readGigabytesPerSecond": result.rounds.limits.read.json,
+      "float32GigaflopPerSecond": result.rounds.limits.float32.json,
     ]
   }
 
@@ -48,11 +48,11 @@ struct AttentionReport {
       \(pages)
       \(limits.threads) thread\(limits.threads == 1 ? "" : "s"), \(kernel), \
       \(result.copies > 1 ? "cold" : "warm")
-        time        \(result.microseconds.text()) µs, \(result.microseconds.samples.count) runs
+        time        \(result.rounds.microseconds.text()) µs, \(result.rounds.microseconds.samples.count) runs
         operations  \(fixed(gigaflops, 1)) GFLOP/s, \
-      \(fixed(gigaflops / result.limits.float32.median * 100, 1)) % of float32 peak
+      \(fixed(gigaflops / result.rounds.limits.float32.median * 100, 1)) % of float32 peak
         keys and values  \(fixed(gigabytes, 1)) GB/s, \
-      \(fixed(gigabytes / result.limits.read.median * 100, 1)) % of read bandwidth
+      \(fixed(gigabytes / result.rounds.limits.read.median * 100, 1)) % of read bandwidth
         roofline    \(fixed(roofline * 100, 1)) %, bound by \(bound)
       """
   }

@@ -2,24 +2,16 @@ import QuantKernels
 
 /// A product that is timed again and again, with the machine's limits sampled between its runs.
 struct MatmulCase {
-  struct Result {
-    var microseconds = Timing()
-    var limits = LimitSamples()
-  }
-
   /// Copies of the same weights, each used in turn.
   let weights: [any MeasuredWeights]
   let tokens: Int
   let arithmetic: Arithmetic
   let pool: WorkerPool
 
-  /// Runs of at least so many seconds make up a round.
-  private static let roundSeconds = 0.12
-
   /// Each sample is the mean over all copies, so that every sample reads the same bytes.
   ///
   /// - Throws: ``QuantError`` when memory is short or Ctrl-C comes.
-  func measure(options: LimitOptions, limits: MachineLimits) throws(QuantError) -> Result {
+  func measure(options: LimitOptions, limits: MachineLimits) throws(QuantError) -> TimedRounds {
     let rows = weights[0].rows
     let columns = weights[0].columns
     let workspace = Workspace()
@@ -43,24 +35,9 @@ struct MatmulCase {
       }
     }
 
-    _ = try pass()
-    var result = Result()
-    let began = MonotonicClock.nanoseconds()
-    var round = 0
-    while options.repeats(done: round, since: began) {
-      round += 1
-      Console.progress("round \(round) of \(options.repetitions)")
-      result.limits.add(from: limits, all: true)
-      // Wakes the threads and the vector units.
-      if weights.count == 1, tokens == 1 { _ = try pass() }
-      var seconds = 0.0
-      repeat {
-        try Interruption.check()
-        let time = try pass()
-        seconds += time
-        result.microseconds.add(time / Double(weights.count) * 1e6)
-      } while seconds < MatmulCase.roundSeconds
-    }
-    return result
+    // One token on one copy is so short that threads and vector units must be awake.
+    return try TimedRounds(
+      of: weights.count, options: options, limits: limits,
+      wakesUp: weights.count == 1 && tokens == 1, pass)
   }
 }

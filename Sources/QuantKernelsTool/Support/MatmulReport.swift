@@ -6,7 +6,7 @@ struct MatmulReport {
   let weights: any MeasuredWeights
   let copies: Int
   let isExact: Bool
-  let result: MatmulCase.Result
+  let result: TimedRounds
   let limits: MachineLimits
 
   private var seconds: Double { result.microseconds.median * 1e-6 }
