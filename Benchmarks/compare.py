@@ -202,7 +202,7 @@ def compare_attention(options, threads, workers, queries, keys, kv_heads):
             continue
         equal = type if type in own else "f32"
         ratio = middle / statistics.median(times["ours", equal])
-        wrong = " ! wrong" if errors.get((name, type), 0) > WORST_ATTENTION_ERROR[type] else ""
+        wrong = " ! inexact" if errors.get((name, type), 0) > WORST_ATTENTION_ERROR[type] else ""
         print(
             f"    {name:10} {type:5} {cells}  ours {equal} {ratio:.2f}×, error {errors.get((name, type), 0):.1e}{wrong}"
         )
