@@ -29,10 +29,10 @@
 
 #define QK_ATTENTION_PARTITION 256
 #define QK_ATTENTION_BLOCK 16
-// Blocks of a partition, and pointers to blocks that a partition's kernel is given: those of the
-// next that it may prefetch.
+// Blocks of a partition, and pointers to blocks that a partition's kernel is given: with those of the
+// next, that it fetches ahead.
 #define QK_ATTENTION_BLOCKS (QK_ATTENTION_PARTITION / QK_ATTENTION_BLOCK)
-#define QK_ATTENTION_POINTERS (QK_ATTENTION_BLOCKS + 8)
+#define QK_ATTENTION_POINTERS (2 * QK_ATTENTION_BLOCKS)
 // Rows that share a pass over the keys.
 #define QK_ATTENTION_ROWS 6
 // Floats before the output in a row's state: the maximum, the sum, and room to keep 64-byte
