@@ -125,7 +125,7 @@ static void attend(const qk_attention_kernels *k, const shape *s, const cache *c
   const ptrdiff_t d = s->key_width, stride = qk_value_stride(s->value_width);
   const ptrdiff_t rows = count * s->group;
   const size_t states = (size_t)(rows * (QK_ATTENTION_STATE_HEADER + stride));
-  guarded gq = reserve(4 * (size_t)(rows * d)), gs = reserve(4 * states), gl = reserve(4 * states);
+  guarded gq = reserve(4 * (size_t)(rows * qk_query_stride(c->type, d))), gs = reserve(4 * states), gl = reserve(4 * states);
   guarded gp = reserve(4 * QK_ATTENTION_ROWS * QK_ATTENTION_PARTITION);
   // Scores may hold anything from before.
   memset(gp.bytes, 0xFF, 4 * QK_ATTENTION_ROWS * QK_ATTENTION_PARTITION);
@@ -151,11 +151,11 @@ static void attend(const qk_attention_kernels *k, const shape *s, const cache *c
                          .slopes = s->slopes ? slopes : NULL,
                          .positions = positions,
                          .soft_cap_log2e = s->cap};
-  k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
+  k->prepare(c->type, source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
              (float *)gs.bytes);
   for (ptrdiff_t start = 0; start < first + count; start += QK_ATTENTION_PARTITION) {
     if (split) {
-      k->prepare(source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
+      k->prepare(c->type, source, s->group * d, factor, count, s->group, d, stride, (float *)gq.bytes,
                  (float *)gl.bytes);
       r.states = (float *)gl.bytes;
     }
@@ -200,7 +200,7 @@ static cache widened(const qk_attention_kernels *k, const cache *c, const shape 
   cache wide = {reserve((size_t)(BLOCKS * 64 * s->key_width)),
                 reserve((size_t)(BLOCKS * 64 * stride)), QK_KV_FLOAT};
   for (ptrdiff_t b = 0; b < BLOCKS; b++)
-    k->widen[c->type](
+    (c->type == QK_KV_HALF ? k->widen_half : k->widen_brain)(
         (char *)c->keys.bytes + b * qk_key_block_bytes(c->type, s->key_width),
         (char *)c->values.bytes + b * qk_value_block_bytes(c->type, s->value_width), s->key_width,
         stride, (float *)wide.keys.bytes + b * 16 * s->key_width,
@@ -242,7 +242,8 @@ static void check_attention(qk_isa isa) {
            (size_t)(BLOCKS * qk_value_block_bytes(own.type, s->value_width)));
       // The scalar reference computes row by row anyway, and slowly.
       if (isa != QK_ISA_SCALAR) attend(k, s, &own, queries, 0, POSITIONS, 0, all, logarithms);
-      cache floats_of_it = widened(k, &own, s);
+      const int widens = type == QK_KV_HALF || type == QK_KV_BRAIN;
+      cache floats_of_it = widens ? widened(k, &own, s) : (cache){0};
       for (size_t e = 0; e < sizeof edges / sizeof *edges; e++) {
         const size_t at = (size_t)edges[e];
         if (isa == QK_ISA_SCALAR)
@@ -253,12 +254,14 @@ static void check_attention(qk_isa isa) {
         attend(scalar, s, &other, queries, edges[e], 1, 0, b, m);
         same("attention", isa, (long)at, a, b, 4 * out);
         same("logarithm", isa, (long)at, m, logarithms + at * group, 4 * group);
+        if (!widens) continue;
         attend(k, s, &floats_of_it, queries, edges[e], 1, 0, b, NULL);
         same("attention over the widened", isa, (long)at, a, b, 4 * out);
       }
       release(gq), release(gk), release(gv), release(go), release(gl), release(ga), release(gb);
       release(gm), release(own.keys), release(own.values), release(other.keys);
-      release(other.values), release(floats_of_it.keys), release(floats_of_it.values);
+      release(other.values);
+      if (widens) release(floats_of_it.keys), release(floats_of_it.values);
     }
 }
 

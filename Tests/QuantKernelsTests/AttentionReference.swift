@@ -39,10 +39,17 @@ struct AttentionReference {
   var queryCount: Int { queries.count / (heads * keyWidth) }
   var keyCount: Int { keys.count / (keyValueHeads * keyWidth) }
 
-  /// The numbers that a cache keeps of rows of `width`, which for quantized types is a multiple of
-  /// 32: by ggml's quantizers and readers of whole blocks.
-  static func stored(_ x: [Float], _ type: KeyValueType) throws -> [Float] {
-    switch type {
+  /// The numbers that a cache keeps of rows of `width`: by ggml's quantizers and readers of whole
+  /// blocks, a row's last one filled with zeros, which change neither its scale nor its codes.
+  static func stored(_ x: [Float], width: Int, _ type: KeyValueType) throws -> [Float] {
+    let whole = (width + 31) / 32 * 32
+    guard width == whole || type == .f32 else {
+      var padded = [Float](repeating: 0, count: x.count / width * whole)
+      for index in x.indices { padded[index / width * whole + index % width] = x[index] }
+      let numbers = try stored(padded, width: whole, type)
+      return x.indices.map { numbers[$0 / width * whole + $0 % width] }
+    }
+    return switch type {
     case .f32: x
     case .f16: try GGMLBlocks.dequantize(.f16, try GGMLBlocks.quantize(.f16, x))
     case .bf16: try GGMLBlocks.dequantize(.bf16, try GGMLBlocks.quantize(.bf16, x))
@@ -55,8 +62,8 @@ struct AttentionReference {
   func expected(
     type: KeyValueType = .f32, position: (Int) -> Int = { $0 }, sees: (Int, Int) -> Bool
   ) throws -> (output: [Double], logarithms: [Double]) {
-    let keys = try Self.stored(keys, type)
-    let values = try Self.stored(values, type)
+    let keys = try Self.stored(keys, width: keyWidth, type)
+    let values = try Self.stored(values, width: valueWidth, type)
     var output: [Double] = []
     var logarithms: [Double] = []
     for query in 0..<queryCount {

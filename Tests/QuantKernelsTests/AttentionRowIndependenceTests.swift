@@ -22,7 +22,8 @@ import Testing
     Shape(), Shape(type: .f16), Shape(heads: 1), Shape(heads: 4, keyValueHeads: 2, type: .f16),
     Shape(heads: 7, dimension: 33), Shape(heads: 2, dimension: 80, type: .f16),
     Shape(window: 100), Shape(type: .f16, window: 300, softCap: 4), Shape(softCap: 2),
-    Shape(heads: 16, keyValueHeads: 8, dimension: 8),
+    Shape(heads: 16, keyValueHeads: 8, dimension: 8), Shape(heads: 4, dimension: 64, type: .q8_0),
+    Shape(heads: 7, dimension: 33, type: .q4_0), Shape(type: .q4_0, window: 100, softCap: 3),
   ]
 
   private func test(_ shape: Shape, positions: Int) -> AttentionCase {

@@ -1,7 +1,8 @@
 #ifndef QK_ATTENTION_COMMON_H
 #define QK_ATTENTION_COMMON_H
-// What the levels of attention share: how blocks of keys and values are written, and read one element at a time: one definition for
-// every level, but for half precision, which the levels convert by their own instruction. Writing
+// What the levels of attention share: how blocks of keys and values are written, and read one element
+// at a time: one definition for every level, but for half precision, which the levels convert by
+// their own instruction. Writing
 // is a small part of any run: each number once, where attention reads it again and again.
 #include "qk_attention.h"
 #include "scalar/qk_vector_math__scalar.h"
@@ -47,35 +48,57 @@ static inline float qk_brain_float(uint16_t brain) {
   return x;
 }
 
-static inline ptrdiff_t qk_groups(ptrdiff_t width) {
-  return (width + QK_ATTENTION_GROUP - 1) / QK_ATTENTION_GROUP;
+// Bytes of the scales of a block, which its codes follow; and of 16 lanes of codes of `count` that
+// are summed, a multiple of what a unit holds.
+static inline ptrdiff_t qk_scale_bytes(ptrdiff_t width) { return 32 * qk_groups(width); }
+static inline ptrdiff_t qk_code_bytes(qk_kv_type type, ptrdiff_t count) {
+  return (type == QK_KV_Q8 ? 16 : 8) * count;
 }
 
-static inline void qk_put_nibble(uint8_t *bytes, ptrdiff_t at, int8_t code) {
-  uint8_t *byte = bytes + at % 8;
-  *byte = at < 8 ? (uint8_t)((*byte & 0xF0) | code) : (uint8_t)((*byte & 0x0F) | code << 4);
+// Where the code of a lane (0...15) and the number `at` of those that are summed lies after the
+// first, and with 4 bits by how much it is shifted.
+typedef struct qk_code_place {
+  ptrdiff_t byte;
+  int shift;
+} qk_code_place;
+
+static inline qk_code_place qk_place_code(qk_kv_type type, ptrdiff_t lane, ptrdiff_t at) {
+  const ptrdiff_t half = lane * 2 + at % 2;
+  if (type == QK_KV_Q8) return (qk_code_place){at / 2 * 32 + half, 0};
+  const ptrdiff_t nibble = at % 8 / 2;
+  return (qk_code_place){at / 8 * 64 + half * 2 + nibble / 2, (int)(nibble % 2 * 4)};
 }
 
-// Element i of position p of a block of keys. In a block of values elements lie side by side.
+// Of element i of position p, from the start of a block's codes.
+static inline qk_code_place qk_place_of(qk_kv_type type, ptrdiff_t p, ptrdiff_t i, int is_value) {
+  if (!is_value) return qk_place_code(type, p, i);
+  qk_code_place place = qk_place_code(type, i % 16, p);
+  place.byte += i / 16 * qk_code_bytes(type, 16);
+  return place;
+}
+
+// The integer of a code.
+static inline int qk_read_code(qk_kv_type type, const uint8_t *codes, qk_code_place place) {
+  const uint8_t byte = codes[place.byte];
+  return type == QK_KV_Q8 ? (int8_t)byte : (byte >> place.shift & 15) - 8;
+}
+
 static inline void qk_store_quantized(qk_kv_type type, const float *x, ptrdiff_t width, ptrdiff_t p,
                                       int is_value, void *block) {
-  const ptrdiff_t stride = is_value ? qk_value_stride(width) : width, groups = qk_groups(stride);
   uint16_t *scales = (uint16_t *)block;
-  uint8_t *codes = (uint8_t *)block + 32 * groups;
+  uint8_t *codes = (uint8_t *)block + qk_scale_bytes(is_value ? qk_value_stride(width) : width);
   for (ptrdiff_t g = 0; g < qk_groups(width); g++) {
     const ptrdiff_t first = g * QK_ATTENTION_GROUP;
     const ptrdiff_t count =
         width - first < QK_ATTENTION_GROUP ? width - first : QK_ATTENTION_GROUP;
     const qk_group_codes group = qk_kv_quantize(type, x + first, count);
-    scales[is_value ? p * groups + g : g * 16 + p] = group.scale;
+    scales[g * 16 + p] = group.scale;
     for (ptrdiff_t e = 0; e < count; e++) {
-      const ptrdiff_t i = first + e;
-      if (type == QK_KV_Q8)
-        codes[is_value ? p * stride + i : i * 16 + p] = (uint8_t)group.codes[e];
-      else if (is_value)
-        qk_put_nibble(codes + p * stride / 2 + i / 16 * 8, i % 16, group.codes[e]);
-      else
-        qk_put_nibble(codes + i * 8, p, group.codes[e]);
+      const qk_code_place place = qk_place_of(type, p, first + e, is_value);
+      const uint8_t code = (uint8_t)group.codes[e];
+      uint8_t *byte = codes + place.byte;
+      *byte = type == QK_KV_Q8 ? code
+                               : (uint8_t)((*byte & ~(15 << place.shift)) | code << place.shift);
     }
   }
 }
@@ -105,24 +128,27 @@ static inline void qk_kv_store(qk_kv_type type, const float *keys, ptrdiff_t key
   }
 }
 
-// The number at element i of position p; `width` the key width or the value stride.
+// The number at element i of position p of a block of a float type; `width` the key width or the
+// value stride.
 static inline float qk_kv_read(qk_kv_type type, const void *block, ptrdiff_t width, ptrdiff_t p,
                                ptrdiff_t i, int is_value) {
   const ptrdiff_t at = is_value ? p * width + i : i * 16 + p;
   switch (type) {
     case QK_KV_FLOAT: return ((const float *)block)[at];
     case QK_KV_HALF: return qk_half_to_float__scalar(((const uint16_t *)block)[at]);
-    case QK_KV_BRAIN: return qk_brain_float(((const uint16_t *)block)[at]);
-    default: break;
+    default: return qk_brain_float(((const uint16_t *)block)[at]);
   }
-  const ptrdiff_t groups = qk_groups(width), g = i / QK_ATTENTION_GROUP;
-  const uint8_t *codes = (const uint8_t *)block + 32 * groups;
-  const float scale =
-      qk_half_to_float__scalar(((const uint16_t *)block)[is_value ? p * groups + g : g * 16 + p]);
-  if (type == QK_KV_Q8) return (float)(int8_t)codes[at] * scale;
-  const ptrdiff_t lane = is_value ? i % 16 : p;
-  const uint8_t byte = codes[(is_value ? p * width / 2 + i / 16 * 8 : i * 8) + lane % 8];
-  return (float)((lane < 8 ? byte & 15 : byte >> 4) - 8) * scale;
+}
+
+// Largest 16-bit integer of a query or a weight, and the least largest number that is scaled to it:
+// below, its reciprocal would overflow, and all are taken for zero.
+#define QK_MOST_INTEGER 32767.0f
+#define QK_LEAST_SCALED 1e-30f
+
+// What brings numbers of at most `top` to integers; the number that one of those stands for is
+// top / 32767.
+static inline float qk_integer_factor(float top) {
+  return top < QK_LEAST_SCALED ? 0.0f : QK_MOST_INTEGER / top;
 }
 
 // ln(2^maximum * sum), the logarithm of a row's sum of exponentials.

@@ -8,19 +8,29 @@
 // the output a chain over the keys in ascending order. Partitions enter the row's state in
 // ascending order. A masked key has probability 0 and adds exactly nothing. So a row's bits depend
 // on its own query and visible keys alone: not on the rows beside it, nor on who computes which
-// partition, nor on where the blocks lie. Keys and values of every type are read as the float32
-// number that they stand for, which is exact: a cache of another type gives the bits of a float32
-// cache of the same numbers.
+// partition, nor on where the blocks lie.
+//
+// Keys and values of float types are read as the float32 number that they stand for, which is
+// exact: such a cache gives the bits of a float32 cache of the same numbers. Those of quantized
+// types stay integers: a query row is rounded to 16-bit integers by one scale, and the probability
+// of a key times the scale of its values to 16 bits by one scale a partition and group. Products
+// and their sums over a group's 32 elements, or a partition's 256 keys, are exact in 32 bits
+// (32767 * 128 * 256 < 2^31), and enter float32 sums group by group. The error is that of the
+// rounding, 2^-16 of the largest: about a thousandth of what 8 bits of the cache itself lose.
 //
 // The idea of partial results (maximum, sum, output) that merge: Dao, FlashAttention-2, arXiv
 // 2307.08691, and Flash-Decoding.
 //
 // Blocks hold QK_ATTENTION_BLOCK positions of one head. Keys: [element][16 positions], so that a
 // vector of scores needs no sum across lanes. Values: [position][value_stride], value_stride the
-// width rounded up to 16, the rest zero. Quantized types (ggml's Q8_0 and Q4_0, groups of 32
-// elements of a position) put their half-precision scales first: keys [group][16 positions], values
-// [position][group]; bytes of 4-bit codes hold positions p and p + 8 (keys) or elements e and e + 8
-// of 16 (values). All of it must be finite: 0 * inf is not 0.
+// width rounded up to 16, the rest zero. All of it must be finite: 0 * inf is not 0.
+//
+// Quantized types (ggml's Q8_0 and Q4_0, groups of 32 elements of a position) put their
+// half-precision scales first, [group][16 positions], and then codes in the order of an instruction
+// that multiplies pairs of 16-bit integers and adds them: of keys, positions are lanes and elements
+// are summed; of values, elements are lanes (16 to a chunk, chunk after chunk) and positions are
+// summed. 8 bits: [pair of summed][16 lanes][2 summed]. 4 bits: [8 summed][16 lanes][2 summed] of 16
+// bits each, whose nibble n belongs to pair n.
 #include "qk_isa.h"
 #include "qk_vector.h"
 
@@ -29,8 +39,8 @@
 
 #define QK_ATTENTION_PARTITION 256
 #define QK_ATTENTION_BLOCK 16
-// Blocks of a partition, and pointers to blocks that a partition's kernel is given: with those of the
-// next, that it fetches ahead.
+// Blocks of a partition, and pointers to blocks that a partition's kernel is given: with those of
+// the next, that it fetches ahead.
 #define QK_ATTENTION_BLOCKS (QK_ATTENTION_PARTITION / QK_ATTENTION_BLOCK)
 #define QK_ATTENTION_POINTERS (2 * QK_ATTENTION_BLOCKS)
 // Rows that share a pass over the keys.
@@ -51,12 +61,14 @@ typedef enum qk_kv_type {
 } qk_kv_type;
 
 // Bytes of a block of 16 positions.
+static inline ptrdiff_t qk_groups(ptrdiff_t width) {
+  return (width + QK_ATTENTION_GROUP - 1) / QK_ATTENTION_GROUP;
+}
 static inline ptrdiff_t qk_key_block_bytes(qk_kv_type type, ptrdiff_t width) {
-  const ptrdiff_t scales = (width + QK_ATTENTION_GROUP - 1) / QK_ATTENTION_GROUP * 32;
   switch (type) {
     case QK_KV_FLOAT: return 64 * width;
-    case QK_KV_Q8: return scales + 16 * width;
-    case QK_KV_Q4: return scales + 8 * width;
+    case QK_KV_Q8: return 32 * qk_groups(width) + 16 * ((width + 1) / 2 * 2);
+    case QK_KV_Q4: return 32 * qk_groups(width) + 8 * ((width + 7) / 8 * 8);
     default: return 32 * width;
   }
 }
@@ -65,13 +77,26 @@ static inline ptrdiff_t qk_value_block_bytes(qk_kv_type type, ptrdiff_t width) {
   return qk_key_block_bytes(type, qk_value_stride(width));
 }
 
+// A prepared query row: of float types, `width` floats. Of quantized ones, its scale; from float
+// QK_ATTENTION_QUERY_HEADER on the sums of its groups as int32; and from qk_query_codes on its
+// 16-bit integers, the last group's rest zero. Each part starts at a multiple of 64 bytes.
+#define QK_ATTENTION_QUERY_HEADER 16
+static inline int qk_is_quantized(qk_kv_type type) { return type >= QK_KV_Q8; }
+static inline ptrdiff_t qk_query_codes(ptrdiff_t width) {
+  return QK_ATTENTION_QUERY_HEADER + (qk_groups(width) + 15) / 16 * 16;
+}
+static inline ptrdiff_t qk_query_stride(qk_kv_type type, ptrdiff_t width) {
+  return qk_is_quantized(type) ? qk_query_codes(width) + qk_groups(width) * (QK_ATTENTION_GROUP / 2)
+                               : width;
+}
+
 // The keys low..<high, absolute positions, that a query position sees.
 typedef struct qk_attention_range {
   int64_t low, high;
 } qk_attention_range;
 
 typedef struct qk_attention_rows {
-  // [rows][key_width], from `prepare`
+  // [rows][qk_query_stride], from `prepare` for the type of the keys
   const float *QK_NONNULL queries;
   // [rows][QK_ATTENTION_STATE_HEADER + value_stride]
   float *QK_NONNULL states;
@@ -97,10 +122,11 @@ typedef struct qk_attention_rows {
 } qk_attention_rows;
 
 typedef struct qk_attention_kernels {
-  // queries = factor * source; states empty. Sources: `positions` runs of rows_per_position rows,
-  // source_stride apart.
-  void (*QK_NONNULL prepare)(const float *QK_NONNULL source, ptrdiff_t source_stride, float factor,
-                             ptrdiff_t positions, ptrdiff_t rows_per_position, ptrdiff_t key_width,
+  // queries = factor * source, for keys of a type; states empty. Sources: `positions` runs of
+  // rows_per_position rows, source_stride apart.
+  void (*QK_NONNULL prepare)(qk_kv_type type, const float *QK_NONNULL source,
+                             ptrdiff_t source_stride, float factor, ptrdiff_t positions,
+                             ptrdiff_t rows_per_position, ptrdiff_t key_width,
                              ptrdiff_t value_stride, float *QK_NONNULL queries,
                              float *QK_NONNULL states);
   // Lets the rows' states see the partition that starts at position `start`: the keys and values of
@@ -126,11 +152,15 @@ typedef struct qk_attention_kernels {
                                         ptrdiff_t first, ptrdiff_t count, ptrdiff_t key_width,
                                         ptrdiff_t value_width, void *QK_NONNULL key_block,
                                         void *QK_NONNULL value_block);
-  // A block as one of float32.
-  void (*QK_NONNULL widen[QK_KV_COUNT])(const void *QK_NONNULL key_block,
-                                        const void *QK_NONNULL value_block, ptrdiff_t key_width,
-                                        ptrdiff_t value_stride, float *QK_NONNULL keys,
-                                        float *QK_NONNULL values);
+  // A block as one of float32: of half precision, and of bfloat16.
+  void (*QK_NONNULL widen_half)(const void *QK_NONNULL key_block,
+                                const void *QK_NONNULL value_block, ptrdiff_t key_width,
+                                ptrdiff_t value_stride, float *QK_NONNULL keys,
+                                float *QK_NONNULL values);
+  void (*QK_NONNULL widen_brain)(const void *QK_NONNULL key_block,
+                                 const void *QK_NONNULL value_block, ptrdiff_t key_width,
+                                 ptrdiff_t value_stride, float *QK_NONNULL keys,
+                                 float *QK_NONNULL values);
 } qk_attention_kernels;
 
 // The kernels of a level, or of the highest runnable one below it.

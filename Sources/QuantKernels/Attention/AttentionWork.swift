@@ -190,11 +190,11 @@ struct AttentionWork {
     init(rows: Int, of work: AttentionWork) {
       func aligned(_ floats: Int) -> Int { (floats + 15) / 16 * 16 }
       let shape = work.view.shape
-      states = aligned(rows * shape.keyWidth)
+      states = aligned(rows * shape.queryStride)
       scores = states + rows * work.stateStride
       keys = scores + AttentionWork.block * AttentionWork.partition
       let widens =
-        work.view.smallPage != nil || (shape.type != .f32 && rows > AttentionWork.narrowRows)
+        work.view.smallPage != nil || (shape.type.isHalf && rows > AttentionWork.narrowRows)
       values = keys + (widens ? AttentionWork.partition * shape.keyWidth : 0)
       // A row of a small page on its way into a block, of keys or values.
       pointers =
@@ -211,7 +211,8 @@ struct AttentionWork {
   ) {
     let width = view.shape.keyWidth
     kernels.pointee.prepare(
-      queries + (tile.lowerBound * heads + head * group) * width, heads * width, factor,
+      view.shape.type.kernelType, queries + (tile.lowerBound * heads + head * group) * width,
+      heads * width, factor,
       tile.count, group, width, view.shape.valueStride, scaled, states)
   }
 
@@ -246,7 +247,7 @@ struct AttentionWork {
       max(keys.lowerBound - start, 0)
       / KeyValueShape.block..<(min(keys.upperBound - start, Self.partition) - 1)
       / KeyValueShape.block + 1
-    let isWidened = view.smallPage != nil || (shape.type != .f32 && rows.rows > Self.narrowRows)
+    let isWidened = view.smallPage != nil || (shape.type.isHalf && rows.rows > Self.narrowRows)
     if isWidened {
       // Many blocks of rows read these: widen once. It is exact, so bits stay.
       for block in 0..<Self.pointers {
@@ -273,7 +274,9 @@ struct AttentionWork {
     let values = own + scratch.values + block * KeyValueShape.block * shape.valueStride
     guard view.smallPage != nil else {
       let index = start / KeyValueShape.block + block
-      kernelOf(kernels.pointee.widen, shape.type)(
+      let widen =
+        shape.type == .f16 ? kernels.pointee.widen_half : kernels.pointee.widen_brain
+      widen(
         view.keys(head: head, block: index), view.values(head: head, block: index),
         shape.keyWidth, shape.valueStride, keys, values)
       return

@@ -6,9 +6,14 @@ import CQuantKernels
 /// How keys and values are stored.
 ///
 /// The quantized types are ggml's: groups of 32 elements of a position share a half-precision scale
-/// (the last group of a width that is no multiple of 32 is shorter). Every type is read as the
-/// float32 number that its bits stand for, so attention over a cache of any type has the bits of
-/// attention over an f32 cache of those numbers.
+/// (the last group of a width that is no multiple of 32 is shorter).
+///
+/// Float types are read as the float32 numbers that their bits stand for, so attention over an f16 or
+/// bf16 cache has the bits of attention over an f32 cache of those numbers. Quantized types are
+/// multiplied as integers: a query head is rounded to 16-bit integers by one scale, and so are the
+/// weights of a partition's 256 values; products and sums of those are exact. On normal data that
+/// moves outputs by a normalized square error of about 1e-8, where the type itself loses 1e-5 (q8_0) to
+/// 1e-2 (q4_0).
 public enum KeyValueType: String, Sendable, Equatable, CaseIterable {
   case f32
   case f16
@@ -23,6 +28,9 @@ public enum KeyValueType: String, Sendable, Equatable, CaseIterable {
     (qk_key_block_bytes(kernelType, width) + Int(QK_ATTENTION_BLOCK) - 1)
       / Int(QK_ATTENTION_BLOCK)
   }
+
+  /// Of half the bits of f32, which a prompt widens once for all its rows.
+  var isHalf: Bool { self == .f16 || self == .bf16 }
 
   var kernelType: qk_kv_type {
     switch self {
