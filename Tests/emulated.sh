@@ -7,7 +7,7 @@ set -euo pipefail
 bundle=$(find "$1" -maxdepth 1 -name '*PackageTests.xctest' -print -quit)
 [ -n "$bundle" ] || { echo "error: no test bundle in $1; build with --build-tests" >&2; exit 1; }
 simulated='(DeviceWeights|Gemm[A-Za-z]*|HalfGemm|MarlinGemm|SimulatedMatmul|W2A8Gemv)Tests'
-masks='(AttentionMask|TileMask)Tests'
+masks='(AttentionLength|AttentionMask|TileMask)Tests'
 devices='(AttentionLayout|AttentionPartial|Cooperati[A-Za-z]*|NPU[A-Za-z]*|SimulatedAttention[A-Za-z]*)Tests'
 ranks='(ThreadCommunicator|TiledAllReduce)Tests'
 for processor in Nehalem Haswell; do

@@ -180,6 +180,18 @@ final class CommandTests: XCTestCase {
         XCTAssertTrue((object["kernel"] as? String ?? "").hasPrefix("qk_attention_\(type)__"))
       }
     }
+    // The unfused way is another program over the same numbers.
+    for more in [[], ["--causal"], ["--causal", "--window", "9"]] {
+      let object = try json(
+        [
+          "bench", "attention", "--query-length", "40", "--kv-length", "70", "--kv-type", "f32",
+          "--unfused",
+        ] + sizes + more)
+      let unfused = try XCTUnwrap(object["unfused"] as? [String: Any])
+      try expectTiming(unfused, "microseconds")
+      XCTAssertLessThan(try number(unfused, "largestDifference"), 5e-6)
+      XCTAssertGreaterThan(try number(unfused, "scratchBytes"), 4 * 40 * 70)
+    }
   }
 
   func testKeyValueTypesOfAModel() throws {

@@ -9,12 +9,13 @@ struct BenchAttention: ParsableCommand {
       The queries are the last of the cache's positions. With few queries the keys and values are \
       cold: the run rotates through copies that fill twice the last-level cache. The roofline is \
       the longer of the bytes of keys and values over the read bandwidth and of the operations \
-      over the float32 peak, both sampled between the runs.
+      over the float32 peak, both sampled between the runs. --unfused also times the way without       tiles, on this package's float32 products: a head's scores with all keys as a matrix, softmax       by rows, product with all values.
 
       EXAMPLES
         quantkernels bench attention --query-length 2048 --kv-length 2048 --causal
         quantkernels bench attention --query-length 1 --kv-length 16384 --kv-heads 8 --kv-type q8_0
         quantkernels bench attention --query-length 1 --kv-length 4096 --page 16 --threads 1 --json
+        quantkernels bench attention --query-length 4096 --kv-length 4096 --kv-type f32 --unfused
       """)
 
   @OptionGroup var common: CommonOptions
@@ -52,6 +53,9 @@ struct BenchAttention: ParsableCommand {
   @Option(name: .long, help: "Keep the cache in pages of so many positions.")
   var page: Int?
 
+  @Flag(name: .long, help: "Time the unfused way between the runs.")
+  var unfused = false
+
   func run() throws {
     guard let type = KeyValueType(rawValue: kvType) else {
       throw QuantError(
@@ -68,7 +72,7 @@ struct BenchAttention: ParsableCommand {
     let attention = AttentionCase(
       queryLength: queryLength, keyValueLength: kvLength, heads: heads,
       keyValueHeads: kvHeads ?? heads, headDimension: headDim, type: type, isCausal: causal,
-      window: window, pageSize: page)
+      window: window, pageSize: page, comparesUnfused: unfused)
     let pool = WorkerPool(threads: common.threadCount)
     let limits = try limitOptions.open(pool: pool)
     let report = AttentionReport(

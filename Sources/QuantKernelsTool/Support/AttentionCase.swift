@@ -11,9 +11,15 @@ struct AttentionCase {
   let isCausal: Bool
   let window: Int?
   let pageSize: Int?
+  /// Whether the unfused path is timed between the runs.
+  let comparesUnfused: Bool
 
   struct Result {
     let rounds: TimedRounds
+    /// Microseconds, scratch bytes and largest difference of the unfused path.
+    let unfused: (microseconds: Timing, bytes: Int, difference: Double)?
+    /// Scratch bytes of the fused path.
+    let scratchBytes: Int
     let copies: Int
     /// Bytes of the keys and values that are seen, each once.
     let keyValueBytes: Double
@@ -70,6 +76,8 @@ struct AttentionCase {
       MemoryRequirement.sum([
         [2, keyValueLength, keyValueHeads, type.bytes(width: headDimension)],
         [8, queryLength, heads, headDimension],
+        comparesUnfused ? [4, queryLength, keyValueLength] : [],
+        comparesUnfused ? [16, keyValueLength, keyValueHeads, headDimension] : [],
       ]),
       subject: "attention", remedy: "use shorter lengths")
     Console.progress("filling the cache")
@@ -94,6 +102,11 @@ struct AttentionCase {
     let workspace = AttentionWorkspace()
     let mask = mask
     let options = options
+    let unfused =
+      comparesUnfused ? try UnfusedAttention(self, numbers: wholeNumbers()) : nil
+    let other = try AlignedBuffer(
+      count: comparesUnfused ? 4 * queryLength * width : 0, for: "outputs")
+    var unfusedTime = Timing()
 
     func pass() throws(QuantError) -> Double {
       try pool.withHotRegion { () throws(QuantError) in
@@ -110,23 +123,55 @@ struct AttentionCase {
               cache: cache, options: options, output: y, workspace: workspace, pool: pool)
           }
         }
-        return MonotonicClock.seconds(since: start)
+        let seconds = MonotonicClock.seconds(since: start)
+        if let unfused {
+          let start = MonotonicClock.nanoseconds()
+          try unfused.run(
+            queries.base.assumingMemoryBound(to: Float.self),
+            into: other.base.assumingMemoryBound(to: Float.self), pool: pool)
+          unfusedTime.add(MonotonicClock.seconds(since: start) * 1e6)
+        }
+        return seconds
       }
     }
 
+    let rounds = try TimedRounds(of: caches.count, options: limitOptions, limits: limits, pass)
+    let outputOfOther = other.base.assumingMemoryBound(to: Float.self)
     return Result(
-      rounds: try TimedRounds(of: caches.count, options: limitOptions, limits: limits, pass),
-      copies: caches.count, keyValueBytes: bytes)
+      rounds: rounds,
+      unfused: unfused.map { unfused in
+        let difference = y.indices.reduce(0.0) {
+          max($0, Double((y[$1] - outputOfOther[$1]).magnitude))
+        }
+        return (unfusedTime, unfused.scratchBytes, difference)
+      }, scratchBytes: workspace.byteCount, copies: caches.count, keyValueBytes: bytes)
+  }
+
+  /// Standard normal numbers, the same for every stretch of positions.
+  private func stretch() -> (positions: Int, keys: [Float], values: [Float]) {
+    var random = SplitRandom(seed: 3)
+    let width = keyValueHeads * headDimension
+    let positions = min(256, keyValueLength)
+    let keys = (0..<positions * width).map { _ in random.normal() }
+    let values = (0..<positions * width).map { _ in random.normal() }
+    return (positions, keys, values)
+  }
+
+  /// What ``filled()`` puts into a cache.
+  private func wholeNumbers() -> (keys: [Float], values: [Float]) {
+    let (positions, keys, values) = stretch()
+    let width = keyValueHeads * headDimension
+    func repeated(_ numbers: [Float]) -> [Float] {
+      (0..<keyValueLength * width).map { numbers[$0 % (positions * width)] }
+    }
+    return (repeated(keys), repeated(values))
   }
 
   /// A cache of standard normal numbers, the same for every position of a stretch of 256: filling
   /// is no part of what is measured.
   private func filled() throws(QuantError) -> Cache {
-    var random = SplitRandom(seed: 3)
     let width = keyValueHeads * headDimension
-    let stretch = min(256, keyValueLength)
-    let keys = (0..<stretch * width).map { _ in random.normal() }
-    let values = (0..<stretch * width).map { _ in random.normal() }
+    let (stretch, keys, values) = stretch()
     let cache: Cache
     if let pageSize {
       let pages = (keyValueLength + pageSize - 1) / pageSize

@@ -20,6 +20,15 @@ struct AttentionReport {
     return "qk_attention_\(attention.type.rawValue)__\(level)"
   }
 
+  private var unfused: JSON {
+    guard let unfused = result.unfused else { return .null }
+    return [
+      "microseconds": unfused.microseconds.json, "scratchBytes": JSON(unfused.bytes),
+      "timesAsLong": JSON(unfused.microseconds.median / result.rounds.microseconds.median),
+      "largestDifference": JSON(unfused.difference),
+    ]
+  }
+
   var json: JSON {
     [
       "queryLength": JSON(attention.queryLength), "keyValueLength": JSON(attention.keyValueLength),
@@ -35,12 +44,21 @@ struct AttentionReport {
       "instructionSet": JSON(limits.instructionSet.rawValue),
       "readGigabytesPerSecond": result.rounds.limits.read.json,
       "float32GigaflopPerSecond": result.rounds.limits.float32.json,
+      "scratchBytes": JSON(result.scratchBytes), "unfused": unfused,
     ]
   }
 
   var text: String {
     let window = attention.window.map { ", window \($0)" } ?? ""
     let pages = attention.pageSize.map { ", pages of \($0)" } ?? ""
+    let beside =
+      result.unfused.map { unfused in
+        "\n  scratch     \(result.scratchBytes) bytes\n  unfused     "
+          + "\(unfused.microseconds.text()) µs, "
+          + "\(fixed(unfused.microseconds.median / result.rounds.microseconds.median, 2)) times as "
+          + "long, \(unfused.bytes) bytes, outputs within "
+          + "\(fixed(unfused.difference * 1e6, 2))e-6"
+      } ?? ""
     return """
       attention of \(attention.queryLength) queries over \(attention.keyValueLength) positions, \
       \(attention.heads) heads of \(attention.headDimension), \(attention.keyValueHeads) of keys \
@@ -53,7 +71,7 @@ struct AttentionReport {
       \(fixed(gigaflops / result.rounds.limits.float32.median * 100, 1)) % of float32 peak
         keys and values  \(fixed(gigabytes, 1)) GB/s, \
       \(fixed(gigabytes / result.rounds.limits.read.median * 100, 1)) % of read bandwidth
-        roofline    \(fixed(roofline * 100, 1)) %, bound by \(bound)
+        roofline    \(fixed(roofline * 100, 1)) %, bound by \(bound)\(beside)
       """
   }
 }
