@@ -1,6 +1,6 @@
 """Ours and theirs side by side: every figure of a row is measured in the same rounds, one after the other.
 
-Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|ternary|matmul|attention] [--threads 1,2]
+Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|depth|ternary|matmul|attention] [--threads 1,2]
 
 Prints medians with extremes, ratios of medians, versions and flags. A peer whose numbers are wrong is marked
 (!), one that cannot run is named with the reason.
@@ -138,6 +138,28 @@ def compare_models(options, threads, model, prompt, decode):
             f" {run['bytesPerToken'] / 1e6:.1f} MB a token the head has {run['headBytesPerToken'] / 1e6:.1f}, of the"
             " same type in both"
         )
+    worker.close()
+
+
+def compare_depths(options, threads, model, depth, decode):
+    worker = Worker(options.python, "llama_model.py", threads)
+    print(f"\nmodel {pathlib.Path(model).name}, {threads} thread(s), decode {decode} tokens behind {depth}, by cache")
+    if worker.reason:
+        print(f"  llama.cpp: unavailable: {worker.reason}")
+    for cache in ("f16", "q8_0", "q4_0"):
+        mine, theirs = [], []
+        if not worker.reason:
+            worker.ask(op="open", path=model, context=depth + decode, cache=cache)
+        for _ in range(options.rounds):
+            run = ours(
+                options.tool, threads, "bench", "model", "--model", model, "-p", "0", "-n", str(decode),
+                "--depth", str(depth), "--kv-cache", cache, "--repetitions", "1",
+            )
+            mine.append(run["decode"]["tokensPerSecond"]["median"])
+            if not worker.reason:
+                theirs.append(worker.ask(op="depth", depth=depth, decode=decode).get("decode", float("nan")))
+        ratio = f"{statistics.median(mine) / statistics.median(theirs):.2f}×" if theirs else "–"
+        print(f"  {cache:5} tokens/s   ours {spread(mine):26} llama.cpp {spread(theirs):26} ratio {ratio}")
     worker.close()
 
 
@@ -280,7 +302,7 @@ def main():
     parser.add_argument("python")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ternary", help="a BitNet model, measured as the first one is")
-    parser.add_argument("--only", choices=["model", "ternary", "matmul", "attention"])
+    parser.add_argument("--only", choices=["model", "depth", "ternary", "matmul", "attention"])
     parser.add_argument("--threads")
     options = parser.parse_args()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -289,6 +311,8 @@ def main():
     for threads in counts:
         if options.only in (None, "model"):
             compare_models(options, threads, options.model, 512, 128)
+        if options.only in (None, "depth"):
+            compare_depths(options, threads, options.model, 4096, 64)
         if options.only in (None, "ternary") and options.ternary:
             compare_models(options, threads, options.ternary, 128, 24)
         if options.only in (None, "matmul"):

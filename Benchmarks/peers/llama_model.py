@@ -16,10 +16,13 @@ class Peer:
         llama_cpp.llama_backend_init()
         flags = llama_cpp.llama_print_system_info().decode()
         on = " ".join(f.split(" = ")[0].split()[-1] for f in flags.split("|") if " = 1" in f)
-        self.about = f"llama-cpp-python {llama_cpp.__version__}, f16 cache, flash attention on; {on}"
+        self.about = f"llama-cpp-python {llama_cpp.__version__}, flash attention on; {on}"
 
-    def open(self, path, context):
+    def open(self, path, context, cache="f16"):
         llama = self.llama
+        if self.model:
+            llama.llama_free(self.context)
+            llama.llama_model_free(self.model)
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = 0
         self.model = llama.llama_model_load_from_file(path.encode(), parameters)
@@ -29,7 +32,7 @@ class Peer:
         options.n_ctx, options.n_batch, options.n_ubatch = context, 512, 512
         options.n_threads = options.n_threads_batch = self.threads
         options.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        options.type_k = options.type_v = 1  # F16
+        options.type_k = options.type_v = {"f16": 1, "q4_0": 2, "q8_0": 8}[cache]
         self.context = llama.llama_init_from_model(self.model, options)
         self.vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self.model))
         return {}
@@ -62,6 +65,22 @@ class Peer:
             self.decode([token])
             self.llama.llama_synchronize(self.context)
         return {"prompt": prompt / prompt_seconds, "decode": decode / (time.perf_counter() - start)}
+
+    def depth(self, depth, decode):
+        """Tokens a second decoded behind a prompt of `depth` tokens."""
+        import random
+
+        generator = random.Random(1)
+        tokens = [generator.randrange(self.vocabulary) for _ in range(depth + decode)]
+        self.clear()
+        for first in range(0, depth, 512):
+            self.decode(tokens[first : min(first + 512, depth)])
+        self.llama.llama_synchronize(self.context)
+        start = time.perf_counter()
+        for token in tokens[depth:]:
+            self.decode([token])
+            self.llama.llama_synchronize(self.context)
+        return {"decode": decode / (time.perf_counter() - start)}
 
     def perplexity(self, text, context, windows):
         import numpy
