@@ -51,5 +51,8 @@ struct Bench: ParsableCommand {
         quantkernels bench model --model model.gguf -p 512 -n 128
         quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
       """,
-    subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self])
+    subcommands: [
+      BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self,
+      BenchTensorParallel.self,
+    ])
 }

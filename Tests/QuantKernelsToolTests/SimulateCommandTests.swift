@@ -192,7 +192,7 @@ final class SimulateCommandTests: XCTestCase {
       devices.map { $0["identifier"] as? String },
       [
         "v100", "a100-40", "a100-80", "a6000", "rtx4090", "l40", "h100", "h200", "ascend910a",
-        "ascend910b2",
+        "ascend910b2", "dgx-a100", "dgx-h100",
       ])
     for device in devices {
       for number in try XCTUnwrap(device["numbers"] as? [[String: Any]]) {

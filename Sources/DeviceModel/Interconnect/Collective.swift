@@ -108,10 +108,7 @@ public struct Collective: Sendable, Hashable {
   ///
   /// - Throws: ``DeviceError`` `.invalidArgument` for a negative or infinite size.
   public func allReduceMicroseconds(bytes: Double) throws(DeviceError) -> Double {
-    guard bytes >= 0, bytes.isFinite else {
-      throw DeviceError(
-        .invalidArgument, "all-reduce", "\(bytes) bytes", remedy: "use a finite number, at least 0")
-    }
+    try Self.check(bytes: bytes, "all-reduce")
     let devices = Double(topology.devices)
     if devices == 1 || bytes == 0 { return 0 }
     let share = 2 * (devices - 1) / devices * bytes
@@ -131,5 +128,85 @@ public struct Collective: Sendable, Hashable {
         / (slowest.bandwidth.value * 1e3)
     }
     return start.value + sent
+  }
+
+  private static func check(bytes: Double, _ name: String) throws(DeviceError) {
+    guard bytes >= 0, bytes.isFinite else {
+      throw DeviceError(
+        .invalidArgument, name, "\(bytes) bytes", remedy: "use a finite number, at least 0")
+    }
+  }
+
+  /// µs of an all-gather that leaves `bytes` on each of G devices, 1/G of it from each; nothing for
+  /// no bytes and for one device.
+  ///
+  /// Ring: (G − 1) α + (G − 1)/G · n/β over the lanes of all rings. Tree: parts are collected in
+  /// messages that double, the whole is spread: 2 ⌈log₂ G⌉ α + (Σ min(2^s, G − 2^s)/G + ⌈log₂ G⌉) n/β.
+  /// Direct: α + n/(G β) over lanes, α + (G − 1)/G · n/β through a switch. Each after the start.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a negative or infinite size.
+  public func allGatherMicroseconds(bytes: Double) throws(DeviceError) -> Double {
+    try Self.check(bytes: bytes, "all-gather")
+    let devices = topology.devices
+    if devices == 1 || bytes == 0 { return 0 }
+    let part = bytes / Double(devices)
+    let sent: Double
+    switch algorithm {
+    case .ring:
+      let hop = topology.ringHop
+      sent =
+        Double(devices - 1)
+        * (hop.latency.value
+          + part / (hop.bandwidth.value * 1e3 * Double(topology.channels)))
+    case .tree:
+      var time = 0.0
+      var distance = 1
+      while distance < devices {
+        time += slowest.microseconds(bytes: part * Double(min(distance, devices - distance)))
+        time += slowest.microseconds(bytes: bytes)
+        distance *= 2
+      }
+      sent = time
+    case .direct:
+      sent = slowest.microseconds(
+        bytes: topology.fabric == .crossbar ? part * Double(devices - 1) : part)
+    }
+    return start.value + sent
+  }
+
+  /// µs of an all-to-all in which every device sends `bytes` to the others, in G − 1 equal messages;
+  /// nothing for no bytes and for one device.
+  ///
+  /// Ring: pairs exchange in G − 1 steps, step s with the device s places on: (G − 1) α + n/β. Direct:
+  /// all at once, α + n/β through a switch and α + n/((G − 1) β) over lanes. Each after the start.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a negative or infinite size, for trees, and for
+  ///   devices without a way between them.
+  public func allToAllMicroseconds(bytes: Double) throws(DeviceError) -> Double {
+    try Self.check(bytes: bytes, "all-to-all")
+    let way = try allToAllWay()
+    let devices = topology.devices
+    if devices == 1 || bytes == 0 { return 0 }
+    let message = bytes / Double(devices - 1)
+    let sent =
+      switch algorithm {
+      case .direct:
+        way.microseconds(bytes: topology.fabric == .crossbar ? bytes : message)
+      case .ring, .tree: Double(devices - 1) * way.microseconds(bytes: message)
+      }
+    return start.value + sent
+  }
+
+  /// The worst way between two devices.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` where there is none, and for trees.
+  func allToAllWay() throws(DeviceError) -> Link {
+    guard algorithm != .tree else {
+      throw DeviceError(
+        .invalidArgument, "tree all-to-all on \(topology.name)", "every device has other data",
+        remedy: "use ring or direct")
+    }
+    if topology.fabric == .crossbar || topology.devices == 1 { return topology.link }
+    return try Collective(topology: topology, algorithm: .direct, start: start).slowest
   }
 }

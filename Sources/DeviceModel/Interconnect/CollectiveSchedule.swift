@@ -87,6 +87,136 @@ public struct CollectiveSchedule: Sendable {
       usesRings: algorithm == .ring)
   }
 
+  /// The messages after which every device has the parts of all: device d starts with part d of
+  /// `elements`, cut into nearly equal ones.
+  ///
+  /// - Throws: as ``allReduce(elements:algorithm:on:)``.
+  /// - Complexity: O(messages).
+  public static func allGather(
+    elements: Int, algorithm: CollectiveAlgorithm, on topology: Topology
+  ) throws(DeviceError) -> CollectiveSchedule {
+    guard elements >= 0 else {
+      throw DeviceError(
+        .invalidArgument, "collective", "\(elements) elements", remedy: "use at least 0")
+    }
+    _ = try Collective(topology: topology, algorithm: algorithm)
+    let count = topology.devices
+    var steps: [[Message]] = []
+    if count > 1 {
+      switch algorithm {
+      case .ring: steps = gatherRing(elements, topology)
+      case .tree: steps = gatherTree(elements, count)
+      case .direct:
+        steps = [
+          (0..<count).flatMap { source in
+            (0..<count).filter { $0 != source }.map { destination in
+              Message(
+                source: source, destination: destination,
+                elements: part(source, of: count, in: 0..<elements), adds: false, channel: 0)
+            }
+          }
+        ]
+      }
+    }
+    return CollectiveSchedule(
+      devices: count, elements: elements,
+      steps: steps.map { $0.filter { !$0.elements.isEmpty } }.filter { !$0.isEmpty },
+      usesRings: algorithm == .ring)
+  }
+
+  /// The messages of an all-to-all; `elements` of a message count in what its source sends, the parts
+  /// for device 0, 1, … one after the other.
+  ///
+  /// - Parameter counts: `[source][destination]`.
+  /// - Throws: ``DeviceError`` `.invalidArgument` for counts that are no square of the devices, or
+  ///   negative, and as ``Collective/allToAllMicroseconds(bytes:)``.
+  /// - Complexity: O(messages).
+  public static func allToAll(
+    counts: [[Int]], algorithm: CollectiveAlgorithm, on topology: Topology
+  ) throws(DeviceError) -> CollectiveSchedule {
+    let count = topology.devices
+    guard counts.count == count,
+      counts.allSatisfy({ $0.count == count && $0.allSatisfy { (0...1 << 40).contains($0) } })
+    else {
+      throw DeviceError(
+        .invalidArgument, "all-to-all", "counts for \(counts.count) of \(count) devices",
+        remedy: "pass a count for every pair of devices, at least 0")
+    }
+    _ = try Collective(topology: topology, algorithm: algorithm).allToAllWay()
+    var steps: [[Message]] = []
+    for shift in 1..<max(count, 1) {
+      steps.append(
+        (0..<count).map { source in
+          let destination = (source + shift) % count
+          let first = counts[source][..<destination].reduce(0, +)
+          return Message(
+            source: source, destination: destination,
+            elements: first..<first + counts[source][destination], adds: false, channel: 0)
+        })
+    }
+    if algorithm == .direct { steps = [steps.flatMap { $0 }] }
+    return CollectiveSchedule(
+      devices: count, elements: counts.map { $0.reduce(0, +) }.max() ?? 0,
+      steps: steps.map { $0.filter { !$0.elements.isEmpty } }.filter { !$0.isEmpty },
+      // Each message takes the straight way.
+      usesRings: false)
+  }
+
+  /// Orders in which rings pass, each direction by itself.
+  private static func ringOrders(_ topology: Topology) -> [[Int]] {
+    topology.channels == topology.rings.count || topology.fabric == .crossbar
+      ? Array(topology.rings.prefix(topology.channels))
+      : topology.rings.flatMap { [$0, $0.reversed()] }
+  }
+
+  private static func gatherRing(_ elements: Int, _ topology: Topology) -> [[Message]] {
+    let count = topology.devices
+    let orders = ringOrders(topology)
+    var steps = [[Message]](repeating: [], count: count - 1)
+    for (channel, order) in orders.enumerated() {
+      for step in 0..<count - 1 {
+        for place in 0..<count {
+          // In step s place p passes on what began at place p − s.
+          let owner = order[((place - step) % count + count) % count]
+          steps[step].append(
+            Message(
+              source: order[place], destination: order[(place + 1) % count],
+              elements: part(
+                channel, of: orders.count, in: part(owner, of: count, in: 0..<elements)),
+              adds: false, channel: channel))
+        }
+      }
+    }
+    return steps
+  }
+
+  private static func gatherTree(_ elements: Int, _ devices: Int) -> [[Message]] {
+    var upwards: [[Message]] = []
+    var downwards: [[Message]] = []
+    var distance = 1
+    while distance < devices {
+      let pairs = stride(from: distance, to: devices, by: 2 * distance)
+      upwards.append(
+        pairs.map { device in
+          // The device has gathered its own part and those of the ones behind it.
+          let last = min(device + distance, devices) - 1
+          let first = part(device, of: devices, in: 0..<elements).lowerBound
+          return Message(
+            source: device, destination: device - distance,
+            elements: first..<part(last, of: devices, in: 0..<elements).upperBound, adds: false,
+            channel: 0)
+        })
+      downwards.append(
+        pairs.map { device in
+          Message(
+            source: device - distance, destination: device, elements: 0..<elements, adds: false,
+            channel: 0)
+        })
+      distance *= 2
+    }
+    return upwards + downwards.reversed()
+  }
+
   /// Part `index` of `count` nearly equal ones of a range.
   static func part(_ index: Int, of count: Int, in range: Range<Int>) -> Range<Int> {
     // Quotient and remainder apart, so that nothing overflows.
@@ -97,10 +227,7 @@ public struct CollectiveSchedule: Sendable {
 
   private static func ring(_ elements: Int, _ topology: Topology) -> [[Message]] {
     let count = topology.devices
-    let orders: [[Int]] =
-      topology.channels == topology.rings.count || topology.fabric == .crossbar
-      ? Array(topology.rings.prefix(topology.channels))
-      : topology.rings.flatMap { [$0, $0.reversed()] }
+    let orders = ringOrders(topology)
     var steps = [[Message]](repeating: [], count: 2 * (count - 1))
     for (channel, order) in orders.enumerated() {
       let share = part(channel, of: orders.count, in: 0..<elements)

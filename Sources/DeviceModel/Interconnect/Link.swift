@@ -64,4 +64,16 @@ extension Link {
   public static let hccs910B = Link(
     name: "HCCS of the 910B", latency: Sourced(5, .assumed("no measurement found")),
     bandwidth: Sourced(28, .recalled("392 GB/s both ways over seven links")))
+
+  /// 100 Gb/s Ethernet between machines: 12.5 GB/s on the sheet.
+  public static let ethernet100 = Link(
+    name: "100 Gb Ethernet",
+    latency: Sourced(
+      9.6, .published("NVIDIA/nccl src/graph/tuning.cc: hwLat, network, ring, Simple")),
+    bandwidth: Sourced(11.5, .assumed("0.92 of the line rate, for headers; no measurement found")))
+
+  /// PCI Express 4, 16 lanes: 32 GB/s on the sheet.
+  public static let pcie4 = Link(
+    name: "PCI Express 4 x16", latency: Sourced(5.7, tuner),
+    bandwidth: Sourced(24, .derived("NCCL's 12 GB/s of PCI Express 3, twice")))
 }

@@ -80,7 +80,7 @@ struct GGUFCheckpoint: Checkpoint {
 
   /// Which row of the file stands where: row `[head, half, pair]` of the checkpoint is row
   /// `[head, pair, half]` of a llama file; nil when they agree.
-  private func rowOrder(_ tensor: GGUFTensor) throws(QuantError) -> [Int32]? {
+  func rowOrder(_ tensor: GGUFTensor) throws(QuantError) -> [Int32]? {
     guard architecture == "llama" else { return nil }
     let isQuery = tensor.name.contains(".attn_q.")
     guard isQuery || tensor.name.contains(".attn_k.") else { return nil }

@@ -14,6 +14,7 @@ extension ModelConverter {
     let linear = checkpoint.entries.filter(\.isLinear)
     let keepsCodes =
       linear.allSatisfy(\.isInt4) && (options.groupSize ?? 32) == 32 && !linear.isEmpty
+      && options.calibrationText == nil
     // Codes of all layers, one a byte and then packed; and of one tensor at a time its floats, in
     // two orders, and what they become.
     let sizes = checkpoint.entries.map { entry in MemoryRequirement.sum([entry.shape]) }
@@ -22,10 +23,14 @@ extension ModelConverter {
     var summary = Summary()
     summary.groupSize = groupSize
     var layers: [(layer: String, matrix: Int4Matrix)] = []
+    let calibrated = try calibrate(
+      linear, of: checkpoint, groupSize: groupSize, summary: &summary, work)
     for (index, entry) in linear.enumerated() {
       try work.check()
       let layer = String(entry.name.dropLast(".weight".count))
-      if keepsCodes, let matrix = try checkpoint.int4(entry) {
+      if let matrix = calibrated[entry.name] {
+        layers.append((layer, matrix))
+      } else if keepsCodes, let matrix = try checkpoint.int4(entry) {
         layers.append((layer, matrix))
         summary.exact += 1
       } else {
@@ -42,6 +47,7 @@ extension ModelConverter {
     }
     let final = Self.finalFormat(format, layers.map(\.matrix))
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: groupSize))
+    if options.calibrationText != nil { writer.metadata["desc_act"] = String(options.actOrder) }
     for entry in layers {
       try work.check()
       try Self.add(entry, final, to: &writer)
@@ -80,7 +86,7 @@ extension ModelConverter {
   }
 
   /// Quantizes a matrix, blocks of rows in parallel.
-  private func quantize(
+  func quantize(
     _ values: [Float], layer: String, rows: Int, columns: Int, groupSize: Int, symmetric: Bool
   ) throws(QuantError) -> Int4Matrix {
     guard rows > 0, columns > 0, values.count == rows * columns else {

@@ -32,8 +32,13 @@ extension ModelConverter {
       summary.groupSize = tensors.groupSize
       work.report(index, of: 2 * weights.count)
     }
+    var moved = MovedOrders(of: model)
+    if options.movesInputOrder {
+      summary.movedBlocks = try moved.move(&packed, path: source)
+    }
     let final = Self.finalFormat(format, packed.map(\.matrix))
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: summary.groupSize))
+    writer.metadata.merge(moved.metadata) { _, new in new }
     for (index, entry) in packed.enumerated() {
       try work.check()
       try Self.add(entry, final, to: &writer)
@@ -42,11 +47,17 @@ extension ModelConverter {
     for tensor in model.tensors
     where !Int4Layers.isWeight(tensor.name) && !Int4Layers.isCompanion(tensor.name, of: layers) {
       try writer.addTensor(tensor.name, type: tensor.type, shape: tensor.shape) {
-        sink throws(QuantError) in try sink.write(model.bytes(of: tensor))
+        sink throws(QuantError) in
+        if let order = moved.biasOrders[tensor.name] {
+          try sink.write(try MovedOrders.gather(model.bytes(of: tensor), order, tensor.name))
+        } else {
+          try sink.write(model.bytes(of: tensor))
+        }
       }
       summary.tensors += 1
     }
     summary.converted = packed.count
+    // A moved layer's codes are the source's, in another order.
     summary.exact = packed.count
     summary.tensors += packed.count
     try writer.write(to: path, isCancelled: work.isCancelled)

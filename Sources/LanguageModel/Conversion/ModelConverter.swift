@@ -26,6 +26,15 @@ public struct ModelConverter {
     public var groupSize: Int?
     /// No zero points in int4 safetensors that are quantized here. Marlin never has them.
     public var symmetric = false
+    /// A text over which GPTQ takes its Hessians: GGUF to GPTQ only. Nil rounds to nearest.
+    public var calibrationText: [UInt8]?
+    /// At most so many tokens of it.
+    public var calibrationTokens = 32768
+    /// Quantizes inputs in order of their size over the calibration text (`desc_act`).
+    public var actOrder = false
+    /// Moves the act-order of down projections into gate and up (the TP-aware pass), once: the file's
+    /// metadata says so. Int4 safetensors only.
+    public var movesInputOrder = false
     /// Bytes that the conversion may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
@@ -44,6 +53,38 @@ public struct ModelConverter {
     public var fallbacks: [String] = []
     /// Inputs that share a scale, for int4 safetensors.
     public var groupSize: Int?
+    /// What calibration gained; nil without one.
+    public var calibration: CalibrationSummary?
+    /// Feed-forward blocks whose order was moved.
+    public var movedBlocks = 0
+  }
+
+  /// How far the outputs of calibrated layers are from the original's, over the calibration text:
+  /// squared error relative to the squared outputs.
+  public struct CalibrationSummary: Sendable, Equatable {
+    /// One layer's.
+    public struct Layer: Sendable, Equatable {
+      /// Its name.
+      public let name: String
+      /// Of what was written.
+      public let error: Double
+      /// Of rounding to nearest, with the search for each group's best scale.
+      public let roundingError: Double
+    }
+
+    /// Tokens that were read.
+    public var tokens = 0
+    /// All calibrated layers.
+    public var layers: [Layer] = []
+
+    /// Mean over the layers.
+    public var error: Double { mean(\.error) }
+    /// Mean over the layers.
+    public var roundingError: Double { mean(\.roundingError) }
+
+    private func mean(_ path: KeyPath<Layer, Double>) -> Double {
+      layers.reduce(0) { $0 + $1[keyPath: path] } / Double(max(layers.count, 1))
+    }
   }
 
   public let source: String
@@ -75,6 +116,13 @@ public struct ModelConverter {
     progress: ((Double) -> Void)? = nil
   ) throws(QuantError) -> Summary {
     try refuseSource([source], as: path)
+    try checkCalibration()
+    let isInt4 = try ModelFileKind(path: source) == .safetensors
+    if options.movesInputOrder, !isInt4 {
+      throw QuantError(
+        .unsupported, source, "has no int4 layers whose order could be moved",
+        remedy: "convert it to gptq with act-order first")
+    }
     let work = Work(isCancelled: isCancelled, progress: progress)
     switch (try ModelFileKind(path: source), target) {
     case (.gguf, .gguf(let type)):
@@ -91,12 +139,40 @@ public struct ModelConverter {
       if model.tensors.contains(where: { Int4Layers.isWeight($0.name) }) {
         return try repack(model, to: format, path: path, work)
       }
+      if options.movesInputOrder {
+        throw QuantError(
+          .unsupported, source, "has no int4 layers whose order could be moved",
+          remedy: "convert it to gptq with act-order first")
+      }
       return try exportLayers(
         of: try SafetensorsCheckpoint(model, path: source), as: format, path: path, work)
     case (.safetensors, .gguf), (.safetensors, .native):
       throw QuantError(
         .unsupported, source, "a safetensors file has no tokenizer, which a GGUF file needs",
         remedy: "convert the original checkpoint with llama.cpp's convert_hf_to_gguf.py first")
+    }
+  }
+
+  /// - Throws: ``QuantError`` for a calibration that the target does not take, or an act-order without
+  ///   one.
+  private func checkCalibration() throws(QuantError) {
+    guard options.calibrationText != nil else {
+      if options.actOrder {
+        throw QuantError(
+          .invalidArgument, "act-order", "there is no calibration text to order inputs by",
+          remedy: "give one")
+      }
+      return
+    }
+    guard target == .safetensors(.gptq), try ModelFileKind(path: source) == .gguf else {
+      throw QuantError(
+        .unsupported, "calibration", "only GGUF models are calibrated, to GPTQ",
+        remedy: "convert a GGUF file to gptq, or leave the calibration out")
+    }
+    guard options.calibrationTokens >= 2 else {
+      throw QuantError(
+        .invalidArgument, "calibration", "\(options.calibrationTokens) tokens",
+        remedy: "read at least a few thousand")
     }
   }
 

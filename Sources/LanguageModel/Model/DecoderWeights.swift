@@ -63,7 +63,7 @@ struct DecoderWeights: Sendable {
   ///   ignore.
   init(
     file: GGUFFile, configuration: ModelConfiguration, options: LanguageModel.Options,
-    pool: WorkerPool, cancellation: CancellationFlag?, progress: ((Double) -> Void)?
+    cut: ModelCut, pool: WorkerPool, cancellation: CancellationFlag?, progress: ((Double) -> Void)?
   ) throws(QuantError) {
     let plan = try WeightPlan(file: file, configuration: configuration)
     try plan.refuseUnusedTensors(of: file)
@@ -76,7 +76,8 @@ struct DecoderWeights: Sendable {
     let packing = StackedLinear.Packing(
       file: file, instructionSet: options.instructionSet, arithmetic: options.arithmetic,
       ternary: ternary, i2sOrder: options.i2sOrder, pool: pool)
-    let packed = try Self.pack(jobs, packing, cancellation: cancellation, progress: progress)
+    let packed = try Self.pack(
+      plan, cut, packing, cancellation: cancellation, progress: progress)
     head = packed[0]
     layers = plan.layers.enumerated().map { index, layer in
       let first = 1 + index * WeightPlan.Layer.linearCount
@@ -100,17 +101,25 @@ struct DecoderWeights: Sendable {
   }
 
   private static func pack(
-    _ jobs: [WeightPlan.Linear], _ packing: StackedLinear.Packing,
+    _ plan: WeightPlan, _ cut: ModelCut, _ packing: StackedLinear.Packing,
     cancellation: CancellationFlag?, progress: ((Double) -> Void)?
   ) throws(QuantError) -> [StackedLinear] {
+    let jobs = [plan.head] + plan.layers.flatMap(\.linears)
     let total = Double(max(1, jobs.reduce(0) { $0 + $1.byteCount }))
     var done = 0
     var packed: [StackedLinear] = []
-    for job in jobs {
-      try cancellation.check()
-      packed.append(try StackedLinear(job.members, columns: job.columns, packing: packing))
-      done += job.byteCount
-      progress?(Double(done) / total)
+    // A block at a time: what takes the place of its layers may need several of them at once.
+    for linears in [cut.head(plan.head)] + plan.layers.map(\.linears) {
+      let prepared = packed.isEmpty ? linears : try cut.block(linears)
+      for (index, linear) in prepared.enumerated() {
+        try cancellation.check()
+        var packing = packing
+        if !packed.isEmpty { packing.inputRanges = cut.inputRanges(ofLinear: index) }
+        packed.append(
+          try StackedLinear(linear.members, columns: linear.columns, packing: packing))
+        done += linear.byteCount
+        progress?(Double(done) / total)
+      }
     }
     return packed
   }

@@ -28,6 +28,16 @@ public final class LanguageModel: Sendable {
     public var ternaryFormat: PackedTernary.Format?
     /// The order of I2_S codes, which no file states; x86 builds make the published ones.
     public var i2sOrder = I2SOrder.x86
+    /// Int4 safetensors layers that take the place of the file's linear layers: what `convert --to
+    /// gptq` made of this model.
+    public var int4Layers: String?
+    /// This rank's number among those that share the model; its sessions need their communicator.
+    public var rank = 0
+    /// Ranks that share the model: heads, hidden channels and vocabulary.
+    public var ranks = 1
+    /// Adds up products over inputs in as many parts, as so many ranks do: one rank then has their
+    /// bits.
+    public var reductionParts = 1
     /// Bytes that weights and one session may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
@@ -41,6 +51,8 @@ public final class LanguageModel: Sendable {
   /// The open file: its metadata and tensors.
   public let file: GGUFFile
   let weights: DecoderWeights
+  /// The parts of all ranks; one where the model is whole.
+  let parts: [ModelPart]
 
   /// Positions of a session that does not ask for another number.
   public var contextLength: Int { options.contextLength ?? min(configuration.contextLength, 4096) }
@@ -97,7 +109,10 @@ public final class LanguageModel: Sendable {
         .invalidArgument, "threads", "\(threads) is outside 1…256", remedy: "pass 1…256")
     }
     self.file = file
-    configuration = try ModelConfiguration(file: file)
+    let whole = try ModelConfiguration(file: file)
+    let cut = try ModelCut(file: file, configuration: whole, options: options)
+    parts = cut.parts
+    configuration = cut.own.map { whole.part($0) } ?? whole
     self.options = options
     if let context = options.contextLength {
       try Session.check(contextLength: context, of: configuration)
@@ -113,20 +128,22 @@ public final class LanguageModel: Sendable {
     tokenizer = try Tokenizer(metadata: file.metadata)
     pool = options.threads.map { WorkerPool(threads: $0) } ?? WorkerPool.standard
     weights = try DecoderWeights(
-      file: file, configuration: configuration, options: options, pool: pool,
+      file: file, configuration: whole, options: options, cut: cut, pool: pool,
       cancellation: cancellation, progress: progress)
   }
 
   /// A new, empty conversation.
   ///
-  /// - Parameters: nil takes the model's option.
+  /// - Parameters: nil takes the model's option; a model that ranks share needs this rank's end of
+  ///   their connection, and every rank makes its session at the same time.
   /// - Throws: ``QuantError`` `.invalidArgument` when the context is out of range, `.outOfMemory`
   ///   when its cache would not fit beside the weights.
   public func makeSession(
-    contextLength: Int? = nil, keyValueType: KeyValueType? = nil
+    contextLength: Int? = nil, keyValueType: KeyValueType? = nil,
+    communicator: (any Communicator)? = nil
   ) throws(QuantError) -> Session {
     try Session(
       model: self, contextLength: contextLength ?? self.contextLength,
-      keyValueType: keyValueType ?? options.keyValueType)
+      keyValueType: keyValueType ?? options.keyValueType, communicator: communicator)
   }
 }

@@ -46,11 +46,11 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let layerCount: Int
   /// Width of the residual stream.
   public let embeddingLength: Int
-  public let feedForwardLength: Int
+  public internal(set) var feedForwardLength: Int
   /// Query heads.
-  public let headCount: Int
+  public internal(set) var headCount: Int
   /// Key and value heads; each serves `headCount / keyValueHeadCount` query heads.
-  public let keyValueHeadCount: Int
+  public internal(set) var keyValueHeadCount: Int
   public let headDimension: Int
   /// Positions that the model was trained for.
   public let contextLength: Int

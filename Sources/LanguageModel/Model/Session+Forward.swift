@@ -33,7 +33,7 @@ extension Session {
       try attend(layer, index: index, batch: batch, rows: rows)
       if rows.isEmpty { return }
       try feedForward(
-        layer, rows: rows,
+        layer, index: index, rows: rows,
         nextNorm: isLast ? weights.outputNorm : weights.layers[index + 1].attentionNorm)
     }
   }
@@ -42,6 +42,7 @@ extension Session {
   func project(rows: Range<Int>, into logits: UnsafeMutablePointer<Float>) throws(QuantError) {
     let head = model.weights.head
     let operations = operations
+    if communicator != nil { return try projectParts(rows: rows, into: logits) }
     try multiply(
       head, operations.normed + rows.lowerBound * operations.width, rows.count, into: logits)
     let cap = model.configuration.logitSoftCap
@@ -58,6 +59,53 @@ extension Session {
         }
       }
     }
+  }
+
+  /// The same where every rank has the logits of a part of the vocabulary: they are gathered.
+  private func projectParts(
+    rows: Range<Int>, into logits: UnsafeMutablePointer<Float>
+  ) throws(QuantError) {
+    guard let communicator else { return }
+    let head = model.weights.head
+    let operations = operations
+    let parts = model.parts
+    let longest = rows.count * parts[0].longestVocabulary
+    if ownLogits.count < longest {
+      ownLogits = FloatBuffer(count: longest)
+      allLogits = FloatBuffer(count: longest * parts.count)
+    }
+    let own = ownLogits.pointer
+    try multiply(
+      head, operations.normed + rows.lowerBound * operations.width, rows.count, into: own)
+    for row in 0..<rows.count {
+      operations.add(head.bias?.pointer, to: own + row * head.rows, count: head.rows)
+    }
+    try communicator.allGather(
+      UnsafeBufferPointer(start: own, count: longest),
+      into: UnsafeMutableBufferPointer(
+        start: allLogits.pointer, count: longest * parts.count))
+    let vocabulary = model.configuration.vocabularySize
+    for row in 0..<rows.count {
+      for index in 0..<parts.count {
+        let part = parts[index].vocabulary
+        (logits + row * vocabulary + part.lowerBound).update(
+          from: allLogits.pointer + index * longest + row * part.count, count: part.count)
+      }
+      if let cap = model.configuration.logitSoftCap {
+        VectorOperations.softCap(
+          logits + row * vocabulary, cap, count: vocabulary,
+          instructionSet: operations.instructionSet)
+      }
+    }
+  }
+
+  /// Adds up what the ranks' parts of an output projection give.
+  private func reduceUpdate(_ rows: Range<Int>) throws(QuantError) {
+    guard let communicator else { return }
+    try communicator.allReduce(
+      UnsafeMutableBufferPointer(
+        start: operations.update + rows.lowerBound * operations.width,
+        count: rows.count * operations.width))
   }
 
   // MARK: Parts of a layer
@@ -105,6 +153,7 @@ extension Session {
     let count = batch.tokens.count
     let isLocal = model.configuration.isLocal(layer: index)
     let rotation = isLocal ? localRotation : globalRotation
+    try observe(index, 0, operations.normed, count, layer.queryKeyValue)
     try multiply(layer.queryKeyValue, operations.normed, count, into: operations.stacked)
     let bias = layer.queryKeyValue.bias?.pointer
     let queryNorm = layer.queryNorm?.pointer
@@ -128,19 +177,23 @@ extension Session {
         operations.normalize(mixed, $0, width: operations.queryLength, by: norm)
       }
     }
+    try observe(index, 1, mixed, rows.count, layer.attentionOutput)
     try multiply(
       layer.attentionOutput, mixed, rows.count,
       into: operations.update + rows.lowerBound * operations.width)
+    try reduceUpdate(rows)
     addUpdate(
       rows, of: layer.attentionOutput, postNorm: layer.postAttentionNorm,
       nextNorm: layer.feedForwardNorm)
   }
 
   private func feedForward(
-    _ layer: DecoderWeights.Layer, rows: Range<Int>, nextNorm: FloatBuffer
+    _ layer: DecoderWeights.Layer, index: Int, rows: Range<Int>, nextNorm: FloatBuffer
   ) throws(QuantError) {
     let operations = operations
     let first = rows.lowerBound
+    try observe(
+      index, 2, operations.normed + first * operations.width, rows.count, layer.gateUp)
     try multiply(
       layer.gateUp, operations.normed + first * operations.width, rows.count,
       into: operations.gateUp + first * 2 * operations.hiddenLength)
@@ -150,9 +203,12 @@ extension Session {
       operations.gate($0, bias: bias)
       operations.normalize(operations.hidden, $0, width: operations.hiddenLength, by: subNorm)
     }
+    try observe(
+      index, 3, operations.hidden + first * operations.hiddenLength, rows.count, layer.down)
     try multiply(
       layer.down, operations.hidden + first * operations.hiddenLength, rows.count,
       into: operations.update + first * operations.width)
+    try reduceUpdate(rows)
     addUpdate(rows, of: layer.down, postNorm: layer.postFeedForwardNorm, nextNorm: nextNorm)
   }
 
@@ -171,6 +227,14 @@ extension Session {
   }
 
   // MARK: Running
+
+  private func observe(
+    _ layer: Int, _ linear: Int, _ x: UnsafePointer<Float>, _ rows: Int, _ weights: StackedLinear
+  ) throws(QuantError) {
+    guard let observer else { return }
+    try observer(
+      LinearInput(layer: layer, linear: linear, values: x, rows: rows, columns: weights.columns))
+  }
 
   private func multiply(
     _ layer: StackedLinear, _ x: UnsafePointer<Float>, _ count: Int,

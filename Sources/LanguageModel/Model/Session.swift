@@ -27,6 +27,25 @@ public final class Session {
   let globalAttention: AttentionOptions
   let localAttention: AttentionOptions
   private var logitRows: FloatBuffer
+  /// The other ranks that share the model; nil where it is whole.
+  let communicator: (any Communicator)?
+  /// Own logits, and those of all ranks, `[ranks][rows × the longest part]`.
+  var ownLogits = FloatBuffer(count: 0)
+  var allLogits = FloatBuffer(count: 0)
+  /// Sees what each linear layer of the blocks reads, for calibration; nil in all other use.
+  var observer: ((LinearInput) throws(QuantError) -> Void)?
+
+  /// What the linear layers of one kind read in one batch.
+  struct LinearInput {
+    /// The block.
+    let layer: Int
+    /// Which of ``WeightPlan/Layer/linears``: Q+K+V, attention output, gate+up, down.
+    let linear: Int
+    /// `[rows × columns]`.
+    let values: UnsafePointer<Float>
+    let rows: Int
+    let columns: Int
+  }
 
   /// Activations of one batch.
   struct Buffers {
@@ -73,8 +92,12 @@ public final class Session {
     }
   }
 
-  init(model: LanguageModel, contextLength: Int, keyValueType: KeyValueType) throws(QuantError) {
+  init(
+    model: LanguageModel, contextLength: Int, keyValueType: KeyValueType,
+    communicator: (any Communicator)? = nil
+  ) throws(QuantError) {
     let configuration = model.configuration
+    self.communicator = try model.connected(communicator)
     try Self.check(contextLength: contextLength, of: configuration)
     let tensors = DecoderWeights.memory(of: model.file, arithmetic: model.options.arithmetic)
     let bytes = Self.byteCount(
@@ -246,6 +269,7 @@ public final class Session {
         }
       }
     } catch {
+      communicator?.abort(error)
       position = start
       for cache in caches { cache.truncate(to: start) }
       throw error

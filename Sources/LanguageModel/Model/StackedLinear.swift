@@ -9,6 +9,8 @@ final class StackedLinear: Sendable {
   let rows: Int
   let columns: Int
   private let blocks: [(weights: Weights, firstRow: Int)]
+  /// Blocks of inputs whose products are added up in this order; empty where all inputs are one.
+  private let inputParts: [InputPart]
   /// One value an output row, or nil when no member has a bias.
   let bias: FloatBuffer?
   /// Bytes that a product of one row reads.
@@ -18,7 +20,14 @@ final class StackedLinear: Sendable {
   struct Member {
     let tensor: GGUFTensor
     var scale: Float?
-    let bias: [Float]?
+    var bias: [Float]?
+    /// What takes the tensor's place.
+    var int4: Int4Matrix?
+    /// The outputs of one rank; nil: all.
+    var outputs: Range<Int>?
+
+    /// Outputs that are packed.
+    var rows: Int { outputs?.count ?? tensor.rows }
   }
 
   /// How matrices become kernels' weights.
@@ -29,6 +38,15 @@ final class StackedLinear: Sendable {
     let ternary: TernaryWeights
     let i2sOrder: I2SOrder
     let pool: WorkerPool
+    /// Ranges of inputs to add up one after the other; empty: all at once.
+    var inputRanges: [Range<Int>] = []
+  }
+
+  /// The layer's products with some of its inputs.
+  private struct InputPart: Sendable {
+    let weights: PackedWeights
+    /// The input of each of its columns; −1 is padding, which takes 0.
+    let inputs: [Int32]
   }
 
   private enum Weights {
@@ -45,31 +63,122 @@ final class StackedLinear: Sendable {
 
   init(_ members: [Member], columns: Int, packing: Packing) throws(QuantError) {
     var blocks: [(weights: Weights, firstRow: Int)] = []
+    var parts: [InputPart] = []
     var firstRow = 0
     var next = 0
-    while next < members.count {
-      let (weights, count) = try Self.pack(members[next...], columns: columns, packing)
-      blocks.append((weights, firstRow))
-      firstRow += members[next..<next + count].reduce(0) { $0 + $1.tensor.rows }
-      next += count
+    if packing.inputRanges.isEmpty {
+      while next < members.count {
+        let (weights, count) = try Self.pack(members[next...], columns: columns, packing)
+        blocks.append((weights, firstRow))
+        firstRow += members[next..<next + count].reduce(0) { $0 + $1.rows }
+        next += count
+      }
+    } else {
+      for range in packing.inputRanges {
+        parts.append(try Self.packPart(members, inputs: range, packing))
+      }
+      firstRow = members.reduce(0) { $0 + $1.rows }
     }
     self.blocks = blocks
+    inputParts = parts
     rows = firstRow
-    self.columns = columns
-    byteCount = blocks.reduce(0) { $0 + $1.weights.byteCount }
+    // A rank is given its own inputs only.
+    self.columns =
+      packing.inputRanges.isEmpty
+      ? columns : packing.inputRanges.reduce(0) { $0 + $1.count }
+    byteCount =
+      blocks.reduce(0) { $0 + $1.weights.byteCount }
+      + parts.reduce(0) { $0 + $1.weights.byteCount }
     if members.contains(where: { $0.bias != nil }) {
       bias = FloatBuffer(
-        members.flatMap { $0.bias ?? [Float](repeating: 0, count: $0.tensor.rows) })
+        members.flatMap { member in
+          guard let bias = member.bias else { return [Float](repeating: 0, count: member.rows) }
+          return member.outputs.map { Array(bias[$0]) } ?? bias
+        })
     } else {
       bias = nil
     }
+  }
+
+  /// Packs the products of a range of inputs, of members that are one matrix.
+  ///
+  /// Int4 columns in act-order are sorted by group on the rank itself; whoever moved their order into
+  /// the layer before leaves them none.
+  private static func packPart(
+    _ members: [Member], inputs range: Range<Int>, _ packing: Packing
+  ) throws(QuantError) -> InputPart {
+    guard members.count == 1, let member = members.first else {
+      throw QuantError(
+        .unsupported, "linear layer", "\(members.count) matrices over parts of their inputs",
+        remedy: "report it")
+    }
+    let first = packing.inputRanges.first?.lowerBound ?? 0
+    func relative(_ inputs: some Sequence<Int>) -> [Int32] { inputs.map { Int32($0 - first) } }
+    if let matrix = member.int4 {
+      let (part, inputs) = try matrix.part(ofInputs: range)
+      return InputPart(
+        weights: try PackedWeights(
+          part, name: member.tensor.name, instructionSet: packing.instructionSet),
+        inputs: inputs.map { $0 < 0 ? -1 : $0 - Int32(first) })
+    }
+    let type = try ModelTensors(file: packing.file).type(of: member.tensor)
+    guard !TernaryWeights.mayBeTernary(member.tensor), type.tailBytes == 0,
+      range.lowerBound % type.blockElements == 0, range.count % type.blockElements == 0,
+      let rowBytes = type.rowBytes(columns: member.tensor.columns),
+      let partBytes = type.rowBytes(columns: range.count)
+    else {
+      throw QuantError(
+        .unsupported, member.tensor.name,
+        "inputs \(range) of a \(type.name) matrix are no whole blocks",
+        remedy: "use fewer ranks, or a type with smaller blocks")
+    }
+    let bytes = packing.file.bytes(of: member.tensor)
+    let start = range.lowerBound / type.blockElements * type.blockBytes
+    var cut: [UInt8] = []
+    cut.reserveCapacity(member.tensor.rows * partBytes)
+    for row in 0..<member.tensor.rows {
+      cut += bytes[row * rowBytes + start..<row * rowBytes + start + partBytes]
+    }
+    var packed: Result<PackedWeights, QuantError>?
+    cut.withUnsafeBytes { bytes in
+      packed = Result { () throws(QuantError) in
+        try PackedWeights(
+          type: type, parts: [(bytes: bytes, rows: member.tensor.rows)], columns: range.count,
+          name: member.tensor.name, instructionSet: packing.instructionSet, pool: packing.pool)
+      }
+    }
+    guard let packed else {
+      throw QuantError(.invalidData, member.tensor.name, "has no bytes", remedy: "report it")
+    }
+    return InputPart(weights: try packed.get(), inputs: relative(range))
   }
 
   /// Packs the longest run of members that make one matrix, at least one.
   private static func pack(
     _ members: ArraySlice<Member>, columns: Int, _ packing: Packing
   ) throws(QuantError) -> (Weights, count: Int) {
-    let ternary = members.prefix { TernaryWeights.mayBeTernary($0.tensor) }
+    if let first = members.first, let matrix = first.int4 {
+      // One matrix where orders and groups agree; else the first alone.
+      let own = try first.outputs.map { rows throws(QuantError) in try matrix.rows(rows) } ?? matrix
+      var joined = [own]
+      for member in members.dropFirst() {
+        guard let other = member.int4, other.groupSize == own.groupSize,
+          other.inputPermutation == own.inputPermutation, other.offsets.isLike(own.offsets)
+        else { break }
+        joined.append(
+          try member.outputs.map { rows throws(QuantError) in try other.rows(rows) } ?? other)
+      }
+      let weights = try PackedWeights(
+        try Int4Matrix.joined(joined), name: first.tensor.name,
+        instructionSet: packing.instructionSet)
+      return (.blocks(weights), joined.count)
+    }
+    let ternary = members.prefix { TernaryWeights.mayBeTernary($0.tensor) && $0.int4 == nil }
+    if let cut = ternary.first(where: { $0.outputs != nil }) {
+      throw QuantError(
+        .unsupported, cut.tensor.name, "ternary matrices are not cut over ranks",
+        remedy: "use one rank")
+    }
     // Kernels of blocks have float products of TQ types too, at an eighth of the floats' bytes.
     let takesBlocks =
       packing.arithmetic == .exact
@@ -87,7 +196,7 @@ final class StackedLinear: Sendable {
       return (.ternary(weights), ternary.count)
     }
     let type = try ModelTensors(file: packing.file).type(of: members[members.startIndex].tensor)
-    let run = members.prefix { $0.tensor.type == type }
+    let run = members.prefix { $0.tensor.type == type && $0.int4 == nil }
     if let scaled = run.first(where: { $0.scale != nil }) {
       throw QuantError(
         .unsupported, scaled.tensor.name, "a scale beside a matrix that is not ternary",
@@ -95,10 +204,19 @@ final class StackedLinear: Sendable {
     }
     let weights = try PackedWeights(
       type: type,
-      parts: run.map { (bytes: packing.file.bytes(of: $0.tensor), rows: $0.tensor.rows) },
+      parts: run.map { (bytes: Self.bytes(of: $0, packing.file), rows: $0.rows) },
       columns: columns, name: run.map(\.tensor.name).joined(separator: " + "),
       instructionSet: packing.instructionSet, pool: packing.pool)
     return (.blocks(weights), run.count)
+  }
+
+  /// A member's rows in the file.
+  private static func bytes(of member: Member, _ file: GGUFFile) -> UnsafeRawBufferPointer {
+    let bytes = file.bytes(of: member.tensor)
+    guard let outputs = member.outputs, member.tensor.rows > 0 else { return bytes }
+    let rowBytes = bytes.count / member.tensor.rows
+    return UnsafeRawBufferPointer(
+      rebasing: bytes[outputs.lowerBound * rowBytes..<outputs.upperBound * rowBytes])
   }
 
   /// Ternary kernels know int8 activations only; with float ones the weights are floats too.
@@ -125,6 +243,10 @@ final class StackedLinear: Sendable {
     _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
     arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
   ) throws(QuantError) {
+    if !inputParts.isEmpty {
+      return try addParts(
+        x, count: count, into: y, arithmetic: arithmetic, workspace: workspace, pool: pool)
+    }
     // By index: an unoptimized build allocates iterators, and a decode step must not, in tests
     // either.
     for index in 0..<blocks.count {
@@ -138,6 +260,54 @@ final class StackedLinear: Sendable {
         try weights.multiply(
           x, count: count, into: y, outputStride: rows, workspace: workspace, pool: pool)
       }
+    }
+  }
+
+  /// The products of all parts, added up in ascending order, each sum rounded: as an all-reduce over
+  /// ranks adds them.
+  private func addParts(
+    _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
+    arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
+  ) throws(QuantError) {
+    for index in 0..<inputParts.count {
+      let width = inputParts[index].inputs.count
+      try workspace.reserveParts(
+        taken: count * width, products: index == 0 ? 0 : count * rows)
+      let taken = workspace.taken
+      inputParts[index].inputs.withUnsafeBufferPointer { inputs in
+        for row in 0..<count {
+          let (from, to) = (x + row * columns, taken + row * width)
+          for column in 0..<width {
+            to[column] = inputs[column] < 0 ? 0 : from[Int(inputs[column])]
+          }
+        }
+      }
+      let products = index == 0 ? y : workspace.products
+      try inputParts[index].weights.multiply(
+        taken, count: count, into: products, outputStride: rows, arithmetic: arithmetic,
+        workspace: workspace, pool: pool)
+      if index > 0 { VectorOperations.add(products, into: y, count: count * rows) }
+    }
+  }
+}
+
+extension Int4Matrix {
+  /// The products of a range of inputs: cut between groups where columns stand in the inputs' order,
+  /// else sorted by group within the range.
+  ///
+  /// - Returns: the part, and the input of each of its columns; −1 is padding.
+  /// - Throws: ``QuantError`` `.unsupported` for a range that cuts a group of inputs that are in order.
+  func part(ofInputs range: Range<Int>) throws(QuantError) -> (Int4Matrix, [Int32]) {
+    if inputPermutation == nil { return (try storedColumns(range), range.map { Int32($0) }) }
+    return try sortedPart(ofInputs: range)
+  }
+}
+
+extension Int4Matrix.Offsets {
+  fileprivate func isLike(_ other: Int4Matrix.Offsets) -> Bool {
+    switch (self, other) {
+    case (.symmetric, .symmetric), (.zeroPoints, .zeroPoints), (.minimums, .minimums): true
+    default: false
     }
   }
 }

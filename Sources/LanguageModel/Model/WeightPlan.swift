@@ -4,7 +4,7 @@ import QuantKernels
 struct WeightPlan {
   /// Matrices that read the same input, in the order of their outputs.
   struct Linear {
-    let members: [StackedLinear.Member]
+    var members: [StackedLinear.Member]
     let columns: Int
     var byteCount: Int { members.reduce(0) { $0 + $1.tensor.byteCount } }
     /// Elements of members of types that may be ternary.

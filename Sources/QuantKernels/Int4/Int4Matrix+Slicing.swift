@@ -78,7 +78,7 @@ extension Int4Matrix {
   ///   groups in one.
   public func permutingColumns(_ order: [Int32]) throws(QuantError) -> Int4Matrix {
     let subject = "Int4Matrix \(rows)×\(columns)"
-    try Self.requirePermutation(order, of: columns, subject)
+    try Permutation.check(order, of: columns, subject)
     var sources = [Int](repeating: 0, count: groups)
     for (column, source) in order.enumerated() {
       let group = Int(source) / groupSize
@@ -112,7 +112,7 @@ extension Int4Matrix {
   ///
   /// - Throws: ``QuantError`` when `order` is no permutation.
   public func permutingRows(_ order: [Int32]) throws(QuantError) -> Int4Matrix {
-    try Self.requirePermutation(order, of: rows, "Int4Matrix \(rows)×\(columns)")
+    try Permutation.check(order, of: rows, "Int4Matrix \(rows)×\(columns)")
     func gather<Element>(_ values: [Element], _ width: Int) -> [Element] {
       order.flatMap { values[Int($0) * width..<(Int($0) + 1) * width] }
     }
@@ -125,24 +125,5 @@ extension Int4Matrix {
     return try Int4Matrix(
       rows: rows, columns: columns, groupSize: groupSize, codes: gather(codes, columns),
       scales: gather(scales, groups), offsets: moved, inputPermutation: inputPermutation)
-  }
-
-  private static func requirePermutation(
-    _ order: [Int32], of count: Int, _ subject: String
-  ) throws(QuantError) {
-    var seen = [Bool](repeating: false, count: count)
-    for index in order {
-      guard index >= 0, index < count, !seen[Int(index)] else {
-        throw QuantError(
-          .invalidArgument, subject, "the order repeats or exceeds index \(index)",
-          remedy: "pass a permutation of 0..<\(count)")
-      }
-      seen[Int(index)] = true
-    }
-    guard order.count == count else {
-      throw QuantError(
-        .invalidArgument, subject, "the order has \(order.count) entries",
-        remedy: "pass a permutation of 0..<\(count)")
-    }
   }
 }

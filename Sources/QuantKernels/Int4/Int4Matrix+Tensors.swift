@@ -25,10 +25,10 @@ extension Int4Matrix {
     }
     var permutation: [Int32]?
     if let indices = tensors.groupIndices {
-      let order = try Self.sortedOrder(indices, groups: groups, groupSize: tensors.groupSize)
-      if order.indices.contains(where: { order[$0] != $0 }) {
-        codes = Self.gatherColumns(codes, rows: rows, order: order)
-        permutation = order.map { Int32($0) }
+      let checked = try GroupIndices(indices, inputs: columns, groups: groups)
+      if !checked.isOrdered {
+        permutation = checked.order.order
+        codes = Self.gatherColumns(codes, rows: rows, order: checked.order.order.map { Int($0) })
       }
     }
     try self.init(
@@ -136,30 +136,6 @@ extension Int4Matrix {
       }
       return zeros
     }
-  }
-
-  /// Columns sorted by group, stable in k.
-  private static func sortedOrder(
-    _ indices: [Int32], groups: Int, groupSize: Int
-  ) throws(QuantError) -> [Int] {
-    var order = [Int](repeating: 0, count: indices.count)
-    var filled = [Int](repeating: 0, count: groups)
-    for (column, index) in indices.enumerated() {
-      guard index >= 0, index < groups else {
-        throw QuantError(
-          .invalidData, "g_idx", "group \(index) of input \(column); there are \(groups)",
-          remedy: "check that g_idx belongs to these scales")
-      }
-      let group = Int(index)
-      guard filled[group] < groupSize else {
-        throw QuantError(
-          .unsupported, "g_idx", "group \(group) has more than \(groupSize) inputs",
-          remedy: "only groups of equal size can be read")
-      }
-      order[group * groupSize + filled[group]] = column
-      filled[group] += 1
-    }
-    return order
   }
 
   /// `result[row, j] = codes[row, order[j]]`.

@@ -12,7 +12,10 @@ public final class Workspace: @unchecked Sendable {
   package private(set) var floats: UnsafeMutablePointer<Float>
   package private(set) var panels: UnsafeMutableRawPointer
   package private(set) var permuted: UnsafeMutablePointer<Float>
-  private var capacity = (activations: 0, floats: 0, panels: 0, permuted: 0)
+  /// Some inputs of a product that is made part by part, and a part's products.
+  package private(set) var taken: UnsafeMutablePointer<Float>
+  package private(set) var products: UnsafeMutablePointer<Float>
+  private var capacity = (activations: 0, floats: 0, panels: 0, permuted: 0, taken: 0, products: 0)
   private var owned: [Int: AlignedBuffer] = [:]
 
   public init() {
@@ -25,6 +28,8 @@ public final class Workspace: @unchecked Sendable {
     floats = scales
     panels = nothing
     permuted = scales
+    taken = scales
+    products = scales
   }
 
   private nonisolated(unsafe) static let empty = UnsafeMutableRawPointer.allocate(
@@ -67,5 +72,17 @@ public final class Workspace: @unchecked Sendable {
     if elements <= capacity.permuted { return }
     permuted = try buffer(6, 4 * elements).assumingMemoryBound(to: Float.self)
     capacity.permuted = elements
+  }
+
+  /// Room for a product that is made part by part.
+  package func reserveParts(taken: Int, products: Int) throws(QuantError) {
+    if taken > capacity.taken {
+      self.taken = try buffer(7, 4 * taken).assumingMemoryBound(to: Float.self)
+      capacity.taken = taken
+    }
+    if products > capacity.products {
+      self.products = try buffer(8, 4 * products).assumingMemoryBound(to: Float.self)
+      capacity.products = products
+    }
   }
 }

@@ -37,6 +37,30 @@ public protocol Communicator: AnyObject, Sendable {
   ///   or one has ended without taking part; what another rank failed with.
   func allReduce(_ values: UnsafeMutableBufferPointer<Float>) throws(QuantError)
 
+  /// Puts the values of all ranks one after the other, by rank, into `all` of every rank.
+  ///
+  /// - Parameters:
+  ///   - own: this rank's, as many as every other's; not part of `all`.
+  ///   - all: ranks · own.count values.
+  /// - Throws: as ``allReduce(_:)``.
+  func allGather(
+    _ own: UnsafeBufferPointer<Float>, into all: UnsafeMutableBufferPointer<Float>
+  ) throws(QuantError)
+
+  /// Sends a part of this rank's values to each rank and takes one from each; the part for itself
+  /// is copied.
+  ///
+  /// - Parameters:
+  ///   - values: the parts one after the other, by destination; not part of `received`.
+  ///   - counts: how long each is, `[ranks]`.
+  ///   - received: the parts that come, one after the other, by source.
+  ///   - receivedCounts: how long each of these is, `[ranks]`.
+  /// - Throws: as ``allReduce(_:)``; ranks disagree when one expects another count than is sent.
+  func allToAll(
+    _ values: UnsafeBufferPointer<Float>, counts: [Int],
+    into received: UnsafeMutableBufferPointer<Float>, receivedCounts: [Int]
+  ) throws(QuantError)
+
   /// Returns when all ranks have called it.
   ///
   /// - Throws: as ``allReduce(_:)``.
@@ -44,4 +68,30 @@ public protocol Communicator: AnyObject, Sendable {
 
   /// Ends the collectives of all ranks, present and future, with this error.
   func abort(_ error: QuantError)
+}
+
+extension Communicator {
+  /// Holds what must be the same on all ranks against the others': a permutation's checksum, a
+  /// file's.
+  ///
+  /// - Throws: ``QuantError`` `.invalidData` on every rank when one differs, and as
+  ///   ``allReduce(_:)``.
+  public func requireAgreement(_ value: UInt64, on subject: String) throws(QuantError) {
+    // Four pieces of 16 bits, which floats hold exactly.
+    let pieces = (0..<4).map { Float(value >> UInt64(16 * $0) & 0xFFFF) }
+    var all = [Float](repeating: 0, count: 4 * ranks)
+    var failure: QuantError?
+    pieces.withUnsafeBufferPointer { pieces in
+      all.withUnsafeMutableBufferPointer { all in
+        do throws(QuantError) { try allGather(pieces, into: all) } catch { failure = error }
+      }
+    }
+    if let failure { throw failure }
+    // Every rank sees the same values, so that all of them name the same rank.
+    for other in 1..<max(ranks, 1) where Array(all[4 * other..<4 * other + 4]) != Array(all[..<4]) {
+      throw QuantError(
+        .invalidData, subject, "rank \(other) has another one than rank 0",
+        remedy: "give every rank the same file and the same options")
+    }
+  }
 }

@@ -39,11 +39,62 @@ public final class ModelledCommunicator: Communicator, @unchecked Sendable {
   public func allReduce(_ values: UnsafeMutableBufferPointer<Float>) throws(QuantError) {
     try carrier.allReduce(values)
     if ranks == 1 || values.isEmpty { return }
+    try count { () throws(DeviceError) in
+      (
+        try CollectiveSchedule.allReduce(
+          elements: values.count, algorithm: collective.algorithm, on: collective.topology),
+        try collective.allReduceMicroseconds(bytes: bytes(values.count))
+      )
+    }
+  }
+
+  public func allGather(
+    _ own: UnsafeBufferPointer<Float>, into all: UnsafeMutableBufferPointer<Float>
+  ) throws(QuantError) {
+    try carrier.allGather(own, into: all)
+    if ranks == 1 || own.isEmpty { return }
+    try count { () throws(DeviceError) in
+      (
+        try CollectiveSchedule.allGather(
+          elements: all.count, algorithm: collective.algorithm, on: collective.topology),
+        try collective.allGatherMicroseconds(bytes: bytes(all.count))
+      )
+    }
+  }
+
+  /// Time is that of this rank's messages as if all ranks sent as much; those of a tree, which has no
+  /// all-to-all, go straight.
+  public func allToAll(
+    _ values: UnsafeBufferPointer<Float>, counts: [Int],
+    into received: UnsafeMutableBufferPointer<Float>, receivedCounts: [Int]
+  ) throws(QuantError) {
+    try carrier.allToAll(values, counts: counts, into: received, receivedCounts: receivedCounts)
+    var sent = counts
+    sent[rank] = 0
+    if ranks == 1 || values.isEmpty { return }
+    try count { () throws(DeviceError) in
+      let straight =
+        collective.algorithm == .tree
+        ? try Collective(
+          topology: collective.topology, algorithm: .direct, start: collective.start) : collective
+      var all = [[Int]](repeating: [Int](repeating: 0, count: ranks), count: ranks)
+      all[rank] = sent
+      return (
+        try CollectiveSchedule.allToAll(
+          counts: all, algorithm: straight.algorithm, on: collective.topology),
+        try straight.allToAllMicroseconds(bytes: bytes(sent.reduce(0, +)))
+      )
+    }
+  }
+
+  private func bytes(_ elements: Int) -> Double { Double(elements) * Double(bytesPerElement) }
+
+  /// Counts this rank's messages of a collective.
+  private func count(
+    _ modelled: () throws(DeviceError) -> (schedule: CollectiveSchedule, microseconds: Double)
+  ) throws(QuantError) {
     do throws(DeviceError) {
-      let schedule = try CollectiveSchedule.allReduce(
-        elements: values.count, algorithm: collective.algorithm, on: collective.topology)
-      let time = try collective.allReduceMicroseconds(
-        bytes: Double(values.count) * Double(bytesPerElement))
+      let (schedule, time) = try modelled()
       monitor.locked {
         counted.collectives += 1
         counted.messages += schedule.steps.reduce(0) { sum, step in

@@ -82,15 +82,18 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
   public func barrier() throws(QuantError) {
     _ = try group.enter(
       rank,
-      RankGroup.Request(kind: .barrier, values: UnsafeMutableBufferPointer(start: nil, count: 0)))
+      RankGroup.Request(kind: .barrier, values: UnsafeBufferPointer(start: nil, count: 0)))
     group.exit(rank)
   }
 
   public func allReduce(_ values: UnsafeMutableBufferPointer<Float>) throws(QuantError) {
     let start = MonotonicClock.nanoseconds()
-    let all = try group.enter(rank, RankGroup.Request(kind: .allReduce, values: values))
+    let all = try group.enter(
+      rank,
+      RankGroup.Request(
+        kind: .allReduce, values: UnsafeBufferPointer(values), sums: values))
     let own = Self.part(rank, of: ranks, count: values.count)
-    Self.sum(all.map(\.values), over: own)
+    Self.sum(all.map(\.sums), over: own)
     group.exit(rank)
     if ranks == 1 || values.isEmpty { return }
     monitor.locked {
@@ -102,6 +105,88 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
         counted.messages += (theirs.isEmpty ? 0 : 1) + (own.isEmpty ? 0 : 1)
         counted.bytes += (theirs.count + own.count) * MemoryLayout<Float>.size
       }
+    }
+  }
+
+  public func allGather(
+    _ own: UnsafeBufferPointer<Float>, into all: UnsafeMutableBufferPointer<Float>
+  ) throws(QuantError) {
+    let (wanted, overflows) = own.count.multipliedReportingOverflow(by: ranks)
+    guard !overflows, all.count == wanted else {
+      throw refused("all-gather of \(own.count) values into \(all.count) of \(ranks) ranks")
+    }
+    let start = MonotonicClock.nanoseconds()
+    let requests = try group.enter(rank, RankGroup.Request(kind: .allGather, values: own))
+    for (other, request) in requests.enumerated() {
+      Self.copy(request.values, into: all, at: other * own.count)
+    }
+    group.exit(rank)
+    if ranks == 1 || own.isEmpty { return }
+    count(messages: ranks - 1, floats: (ranks - 1) * own.count, since: start)
+  }
+
+  public func allToAll(
+    _ values: UnsafeBufferPointer<Float>, counts: [Int],
+    into received: UnsafeMutableBufferPointer<Float>, receivedCounts: [Int]
+  ) throws(QuantError) {
+    guard Self.cuts(values.count, counts, ranks), Self.cuts(received.count, receivedCounts, ranks)
+    else {
+      throw refused(
+        "all-to-all of \(values.count) values in \(counts.count) parts, for \(received.count) in "
+          + "\(receivedCounts.count)")
+    }
+    let start = MonotonicClock.nanoseconds()
+    let requests = try group.enter(
+      rank,
+      RankGroup.Request(
+        kind: .allToAll, values: values, counts: counts, receivedCounts: receivedCounts))
+    var place = 0
+    for request in requests {
+      let first = request.counts[..<rank].reduce(0, +)
+      let part = request.values[first..<first + request.counts[rank]]
+      Self.copy(UnsafeBufferPointer(rebasing: part), into: received, at: place)
+      place += part.count
+    }
+    group.exit(rank)
+    var sent = counts
+    sent[rank] = 0
+    let floats = sent.reduce(0, +)
+    if ranks == 1 || values.isEmpty { return }
+    count(messages: sent.count { $0 > 0 }, floats: floats, since: start)
+  }
+
+  /// An error of this rank's arguments, which ends the others too.
+  private func refused(_ problem: String) -> QuantError {
+    let error = QuantError(
+      .invalidArgument, "rank \(rank)", problem,
+      remedy: "pass counts for every rank that add up to the values")
+    group.fail(error)
+    return error
+  }
+
+  private static func cuts(_ count: Int, _ parts: [Int], _ ranks: Int) -> Bool {
+    guard parts.count == ranks else { return false }
+    var left = count
+    for part in parts {
+      guard part >= 0, part <= left else { return false }
+      left -= part
+    }
+    return left == 0
+  }
+
+  private static func copy(
+    _ values: UnsafeBufferPointer<Float>, into all: UnsafeMutableBufferPointer<Float>, at place: Int
+  ) {
+    guard let from = values.baseAddress, let to = all.baseAddress else { return }
+    (to + place).update(from: from, count: values.count)
+  }
+
+  private func count(messages: Int, floats: Int, since start: UInt64) {
+    monitor.locked {
+      counted.collectives += 1
+      counted.seconds += MonotonicClock.seconds(since: start)
+      counted.messages += messages
+      counted.bytes += floats * MemoryLayout<Float>.size
     }
   }
 

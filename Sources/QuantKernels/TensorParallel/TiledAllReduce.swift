@@ -133,12 +133,7 @@ public enum TiledAllReduce {
         }
       }
       let finished = try line.finish()
-      var traffic = communicator.traffic
-      traffic.collectives -= before.collectives
-      traffic.messages -= before.messages
-      traffic.bytes -= before.bytes
-      traffic.seconds -= before.seconds
-      traffic.modelledMicroseconds -= before.modelledMicroseconds
+      let traffic = communicator.traffic.since(before)
       let values = UnsafeBufferPointer(
         start: output.base.assumingMemoryBound(to: Float.self), count: floats)
       return Output(values: Array(values), chunks: finished, traffic: traffic)

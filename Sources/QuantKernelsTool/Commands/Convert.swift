@@ -10,8 +10,9 @@ struct Convert: ParsableCommand {
       A GGUF type writes GGUF: matrices in that type, norms in float32. native writes this \
       package's own file of ternary weights, with a version and a checksum. awq, gptq, quick and \
       marlin write safetensors with int4 layers under the public tools' names. Among those four \
-      nothing is requantized, and Q4_0 layers are repacked as they stand. The file appears whole \
-      or not at all.
+      nothing is requantized, and Q4_0 layers are repacked as they stand. With --calibrate, gptq is \
+      GPTQ: errors over the text's activations are made up for, and shown beside those of rounding \
+      to nearest. The file appears whole or not at all.
 
       Types: \(ConversionTarget.names.joined(separator: ", ")).
 
@@ -20,6 +21,7 @@ struct Convert: ParsableCommand {
         quantkernels convert model.gguf --to native -o model.qkn
         quantkernels convert model.gguf --to awq --group 64 -o model.awq.safetensors
         quantkernels convert model.awq.safetensors --to quick -o model.quick.safetensors
+        quantkernels convert model.gguf --to gptq --act-order --calibrate text.txt -o model.safetensors
       """)
 
   @OptionGroup var common: CommonOptions
@@ -48,23 +50,38 @@ struct Convert: ParsableCommand {
   @Flag(name: .long, help: "No zero points, for safetensors.")
   var symmetric = false
 
-  @Flag(name: .long, help: "Order columns by activation size (not in this build).")
+  @Flag(
+    name: .long,
+    help: "Quantize inputs in order of their size over the calibration text (desc_act), for gptq.")
   var actOrder = false
 
   @Option(
-    name: .long, help: ArgumentHelp("Calibration text (not in this build).", valueName: "file"))
+    name: .long,
+    help: ArgumentHelp("Calibration text, for gptq from a GGUF file.", valueName: "file"))
   var calibrate: String?
 
+  @Flag(
+    name: .long,
+    help: "Move the act-order of down projections into gate and up, once; int4 safetensors only.")
+  var tpAware = false
+
+  @Option(name: .long, help: "At most so many tokens of the calibration text.")
+  var calibrationTokens = 32768
+
   func run() throws {
-    if actOrder || calibrate != nil {
+    if actOrder, calibrate == nil {
       throw QuantError(
-        .unsupported, actOrder ? "--act-order" : "--calibrate",
-        "calibrated quantization is not in this build", remedy: "leave the option out")
+        .invalidArgument, "--act-order", "needs a text to order inputs by",
+        remedy: "add --calibrate with a text file")
     }
     let target = try ConversionTarget(named: to)
     var options = ModelConverter.Options()
     options.groupSize = group
     options.symmetric = symmetric
+    options.actOrder = actOrder
+    options.movesInputOrder = tpAware
+    options.calibrationTokens = calibrationTokens
+    options.calibrationText = try calibrate.map { path throws(QuantError) in try readText(path) }
     if let embeddings {
       guard case .gguf(let type) = try ConversionTarget(named: embeddings) else {
         throw QuantError(
@@ -92,12 +109,38 @@ struct Convert: ParsableCommand {
         "converted": JSON(summary.converted), "exact": JSON(summary.exact),
         "fallbacks": .array(summary.fallbacks.map { JSON($0) }),
         "groupSize": summary.groupSize.map { JSON($0) } ?? .null, "seconds": JSON(seconds),
+        "movedBlocks": JSON(summary.movedBlocks),
+        "calibration": summary.calibration.map(Self.json) ?? .null,
       ],
       text: """
         \(output): \(summary.tensors) tensors, \(summary.converted) matrices in \(to)\
         \(summary.groupSize.map { ", groups of \($0)" } ?? ""), \
         \(summary.exact) of them bit for bit\
-        \(summary.fallbacks.isEmpty ? "" : "; \(summary.fallbacks.count) did not fit and are F16")
+        \(summary.fallbacks.isEmpty ? "" : "; \(summary.fallbacks.count) did not fit and are F16")\
+        \(summary.calibration.map(Self.text) ?? "")
         """)
+  }
+
+  private static func json(_ summary: ModelConverter.CalibrationSummary) -> JSON {
+    [
+      "tokens": JSON(summary.tokens), "error": JSON(summary.error),
+      "roundingError": JSON(summary.roundingError),
+      "layers": .array(
+        summary.layers.map {
+          [
+            "name": JSON($0.name), "error": JSON($0.error),
+            "roundingError": JSON($0.roundingError),
+          ]
+        }),
+    ]
+  }
+
+  private static func text(_ summary: ModelConverter.CalibrationSummary) -> String {
+    let better = summary.layers.count { $0.error < $0.roundingError }
+    return """
+      ; outputs off by \(fixed(summary.error * 100, 3)) % (squared, mean of the layers) over \
+      \(summary.tokens) tokens, rounding to nearest by \(fixed(summary.roundingError * 100, 3)) %; \
+      \(better) of \(summary.layers.count) layers better
+      """
   }
 }

@@ -47,13 +47,13 @@ struct Devices: ParsableCommand {
 
   private static var list: String {
     var lines = [
-      padded("device", 12, left: true) + padded("name", 22, left: true)
+      padded("device", 12, left: true) + padded("name", 27, left: true)
         + " cores  clock GHz  memory GB/s  fp16 TFLOP/s  recalled or assumed"
     ]
     for device in CatalogDevice.all {
       let uncertain = device.numbers.count { $0.number.provenance.isUncertain }
       lines.append(
-        padded(device.identifier, 12, left: true) + padded(device.name, 22, left: true)
+        padded(device.identifier, 12, left: true) + padded(device.name, 27, left: true)
           + padded(fixed(device.cores.value, 0), 6)
           + padded(fixed(device.clock.value, 2), 11)
           + padded(fixed(device.memoryRate.value, 0), 13)
@@ -75,7 +75,7 @@ struct Devices: ParsableCommand {
   }
 }
 
-/// A device of the catalog, GPU or NPU, as `devices` shows it.
+/// A device of the catalog, GPU, NPU or machine of several, as `devices` shows it.
 struct CatalogDevice {
   let identifier: String
   let name: String
@@ -109,7 +109,20 @@ struct CatalogDevice {
     numbers = spec.numbers
   }
 
-  static let all = DeviceSpec.all.map(CatalogDevice.init) + NPUSpec.all.map(CatalogDevice.init)
+  /// A machine: its links, and the numbers of one of its devices.
+  init(_ machine: MultiDeviceMachine) {
+    identifier = machine.identifier
+    name = machine.name
+    cores = machine.device.multiprocessors
+    clock = machine.device.boostClock
+    memoryRate = machine.device.dramPeak
+    float16Peak = machine.device.float16Peak
+    numbers = machine.numbers + machine.device.numbers
+  }
+
+  static let all =
+    DeviceSpec.all.map(CatalogDevice.init) + NPUSpec.all.map(CatalogDevice.init)
+    + MultiDeviceMachine.all.map(CatalogDevice.init)
 
   /// - Throws: ``QuantError`` of code `invalidArgument` that lists the known ones.
   static func named(_ identifier: String) throws(QuantError) -> CatalogDevice {

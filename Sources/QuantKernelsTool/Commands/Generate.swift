@@ -15,6 +15,8 @@ struct Generate: ParsableCommand {
         quantkernels generate --model model.gguf --prompt "Name three rivers." -n 64
         quantkernels generate --model model.gguf --prompt-file story.txt --no-chat-template \
       --temperature 0.8 --seed 7
+        quantkernels generate --model model.gguf --int4-layers model.gptq.safetensors --ranks 2 \
+      --prompt "Name three rivers."
       """)
 
   @OptionGroup var common: CommonOptions
@@ -47,7 +49,7 @@ struct Generate: ParsableCommand {
   @Flag(name: .long, help: "Read the prompt as plain text.")
   var noChatTemplate = false
 
-  @Option(name: .long, help: "Tensor-parallel ranks (not in this build).")
+  @Option(name: .long, help: "Ranks that share the model, each on threads of its own.")
   var ranks: Int?
 
   func validate() throws {
@@ -59,13 +61,7 @@ struct Generate: ParsableCommand {
   }
 
   func run() throws {
-    if let ranks {
-      throw QuantError(
-        .unsupported, "--ranks \(ranks)", "tensor parallelism is not in this build",
-        remedy: "leave the option out")
-    }
     let bytes = try prompt.map { Array($0.utf8) } ?? readText(promptFile)
-    let loaded = try model.load(common)
     var options = GenerationOptions()
     options.maximumTokens = tokens
     options.sampling.temperature = temperature
@@ -75,17 +71,14 @@ struct Generate: ParsableCommand {
     options.sampling.seed = seed
 
     let streams = !common.json
-    let input = try promptTokens(bytes, loaded)
-    Console.progress("reading \(input.count) tokens")
-    let result = try loaded.makeSession().generate(
-      prompt: input, options: options, cancellation: Interruption.flag
-    ) { _, text in
-      if streams {
-        Console.clearProgress()
-        Console.write(text)
-        Console.flush()
-      }
-      return Console.outputWorks
+    let result: GenerationResult
+    let threads: Int
+    if let ranks {
+      (result, threads) = (try generate(bytes, options, ranks: ranks), common.threadCount)
+    } else {
+      let loaded = try model.load(common)
+      result = try generate(bytes, options, loaded.makeSession(), isLoud: true)
+      threads = loaded.pool.threads
     }
     Console.clearProgress()
     if streams, !result.tokens.isEmpty { Console.writeLine() }
@@ -103,8 +96,47 @@ struct Generate: ParsableCommand {
         "promptTokens": JSON(result.promptTokens),
         "promptTokensPerSecond": JSON(result.promptTokensPerSecond),
         "decodeTokensPerSecond": JSON(result.decodeTokensPerSecond),
-        "stopReason": JSON(result.reason.rawValue), "threads": JSON(loaded.pool.threads),
+        "stopReason": JSON(result.reason.rawValue), "threads": JSON(threads),
+        "ranks": JSON(ranks ?? 1),
       ], text: "")
+  }
+
+  /// On ranks that are threads: all of them generate the same, rank 0 shows it.
+  private func generate(
+    _ bytes: [UInt8], _ options: GenerationOptions, ranks: Int
+  ) throws(QuantError) -> GenerationResult {
+    let command = self
+    let body: @Sendable (Session, Int) throws -> GenerationResult = { session, rank in
+      let result = try command.generate(bytes, options, session, isLoud: rank == 0)
+      if result.reason == .cancelled || result.reason == .callback {
+        // The others may be in the middle of a step.
+        throw QuantError(
+          .cancelled, "generation", "the work was cancelled", remedy: "start it again when wanted")
+      }
+      return result
+    }
+    return try LanguageModel.run(
+      path: model.model, options: try model.options(common), ranks: ranks,
+      cancellation: Interruption.flag,
+      progress: { Console.progress("packing weights \(fixed($0 * 100, 0)) %") }, body)[0]
+  }
+
+  private func generate(
+    _ bytes: [UInt8], _ options: GenerationOptions, _ session: Session, isLoud: Bool
+  ) throws(QuantError) -> GenerationResult {
+    let streams = !common.json && isLoud
+    let input = try promptTokens(bytes, session.model)
+    if isLoud { Console.progress("reading \(input.count) tokens") }
+    return try session.generate(
+      prompt: input, options: options, cancellation: Interruption.flag
+    ) { _, text in
+      if streams {
+        Console.clearProgress()
+        Console.write(text)
+        Console.flush()
+      }
+      return !isLoud || Console.outputWorks
+    }
   }
 
   /// The prompt as tokens: one user message in the model's chat template, if it has one and it is

@@ -12,6 +12,7 @@ struct Reproduce: ParsableCommand {
       EXAMPLES
         quantkernels reproduce --only quick
         quantkernels reproduce --only bitnet --json
+        quantkernels reproduce --only tp-aware
         quantkernels reproduce --only fast-attention
       """)
 
@@ -27,19 +28,22 @@ struct Reproduce: ParsableCommand {
   @OptionGroup var common: CommonOptions
 
   @Option(
-    name: .long, help: "One paper: quick, bitnet or fast-attention (tp-aware, palu are to come).")
+    name: .long, help: "One paper: quick, tp-aware, bitnet or fast-attention (palu is to come).")
   var only: Paper?
 
   func run() throws {
-    guard only != .tpAware, only != .palu else {
+    guard only != .palu else {
       throw QuantError(
         .unsupported, "reproduce --only \(only?.rawValue ?? "")", "this paper is not built in yet",
-        remedy: "use --only quick, bitnet or fast-attention")
+        remedy: "use --only quick, tp-aware, bitnet or fast-attention")
     }
     let start = MonotonicClock.nanoseconds()
     var claims: [Claim] = []
     if only ?? .quick == .quick {
       claims += try QuickReproduction(threads: common.threadCount).claims
+    }
+    if only ?? .tpAware == .tpAware {
+      claims += try TensorParallelReproduction(threads: common.threadCount).claims
     }
     if only ?? .bitnet == .bitnet {
       claims += try BitNetReproduction(threads: common.threadCount).claims

@@ -7,7 +7,9 @@ struct Simulate: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "simulate",
     abstract: "Run kernels and accesses on simulated hardware, and count.",
-    subcommands: [SimulateBanks.self, SimulateMatmul.self, SimulateAttention.self])
+    subcommands: [
+      SimulateBanks.self, SimulateMatmul.self, SimulateAttention.self, SimulateTensorParallel.self,
+    ])
 }
 
 /// `simulate banks`: shared-memory accesses, one by one, beside what is expected of them.

@@ -40,6 +40,13 @@ struct ModelOptions: ParsableArguments {
       "The order of I2_S codes, which no file states: x86, arm or 4-row.", valueName: "order"))
   var i2sOrder = "x86"
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Int4 safetensors layers to use in place of the model's (what convert --to gptq wrote of it).",
+      valueName: "file"))
+  var int4Layers: String?
+
   /// - Throws: ``QuantError`` for a cache type that is unknown (64) or not built in (69).
   func keyValueType() throws(QuantError) -> KeyValueType {
     if let type = KeyValueType(rawValue: kvCache) { return type }
@@ -74,9 +81,10 @@ struct ModelOptions: ParsableArguments {
     }
   }
 
-  /// Opens the model, showing progress.
-  func load(_ common: CommonOptions, contextLength: Int? = nil) throws(QuantError) -> LanguageModel
-  {
+  /// The model's options.
+  func options(
+    _ common: CommonOptions, contextLength: Int? = nil
+  ) throws(QuantError) -> LanguageModel.Options {
     var options = LanguageModel.Options()
     options.threads = common.threadCount
     options.arithmetic = exact ? .exact : .fast
@@ -85,8 +93,16 @@ struct ModelOptions: ParsableArguments {
     if let instructionSet { options.instructionSet = try chosenInstructionSet(instructionSet) }
     options.ternaryFormat = try ternaryFormat()
     options.i2sOrder = try order()
+    options.int4Layers = int4Layers
+    return options
+  }
+
+  /// Opens the model, showing progress.
+  func load(_ common: CommonOptions, contextLength: Int? = nil) throws(QuantError) -> LanguageModel
+  {
     let loaded = try LanguageModel(
-      path: model, options: options, cancellation: Interruption.flag
+      path: model, options: try options(common, contextLength: contextLength),
+      cancellation: Interruption.flag
     ) { share in
       Console.progress("packing weights \(fixed(share * 100, 0)) %")
     }

@@ -61,7 +61,9 @@ struct Workbench {
     return try Int4Matrix(
       Int4Tensors(
         format: format, weights: weights.0, weightShape: weights.1, scales: halves,
-        scaleShape: scale.shape, zeroPoints: zeros.0, zeroPointShape: zeros.1))
+        scaleShape: scale.shape, zeroPoints: zeros.0, zeroPointShape: zeros.1,
+        groupIndices: format == .gptq || format == .gptqV2
+          ? words(".g_idx").0.map { Int32(bitPattern: $0) } : nil))
   }
 }
 

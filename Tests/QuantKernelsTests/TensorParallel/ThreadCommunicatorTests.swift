@@ -191,6 +191,141 @@ import Testing
     #expect(error?.description.contains("rank 2") == true)
   }
 
+  // MARK: All-gather and all-to-all
+
+  @Test(arguments: [1, 2, 3, 4, 8, 16], [0, 1, 7, 1000])
+  func gathersInOrderOfRanks(ranks: Int, count: Int) throws {
+    let expected = (0..<ranks).flatMap { Self.vector(rank: $0, count: count).map(\.bitPattern) }
+    let all = try ThreadCommunicator.run(ranks: ranks) { communicator in
+      let own = Self.vector(rank: communicator.rank, count: count)
+      var all = [Float](repeating: .nan, count: ranks * count)
+      try own.withUnsafeBufferPointer { own in
+        try all.withUnsafeMutableBufferPointer { try communicator.allGather(own, into: $0) }
+      }
+      return (all.map(\.bitPattern), communicator.traffic)
+    }
+    for (bits, traffic) in all {
+      #expect(bits == expected)
+      let isEmpty = ranks == 1 || count == 0
+      #expect(traffic.collectives == (isEmpty ? 0 : 1))
+      #expect(traffic.messages == (isEmpty ? 0 : ranks - 1))
+      #expect(traffic.bytes == (isEmpty ? 0 : (ranks - 1) * count * 4))
+    }
+  }
+
+  /// Rank a sends (a + 2 b) mod 5 values to rank b, each of which says whence, whither and which.
+  @Test(arguments: [1, 2, 3, 4, 8])
+  func exchangesParts(ranks: Int) throws {
+    @Sendable func count(_ from: Int, _ to: Int) -> Int { (from + 2 * to) % 5 }
+    @Sendable func values(_ from: Int, _ to: Int) -> [Float] {
+      (0..<count(from, to)).map { Float(from * 10000 + to * 100 + $0) }
+    }
+    let all = try ThreadCommunicator.run(ranks: ranks) { communicator in
+      let rank = communicator.rank
+      let sent = (0..<ranks).flatMap { values(rank, $0) }
+      let receivedCounts = (0..<ranks).map { count($0, rank) }
+      var received = [Float](repeating: .nan, count: receivedCounts.reduce(0, +))
+      try sent.withUnsafeBufferPointer { sent in
+        try received.withUnsafeMutableBufferPointer {
+          try communicator.allToAll(
+            sent, counts: (0..<ranks).map { count(rank, $0) }, into: $0,
+            receivedCounts: receivedCounts)
+        }
+      }
+      return (received, communicator.traffic)
+    }
+    for (rank, result) in all.enumerated() {
+      #expect(result.0 == (0..<ranks).flatMap { values($0, rank) })
+      let sent = (0..<ranks).filter { $0 != rank }.map { count(rank, $0) }
+      #expect(result.1.bytes == 4 * sent.reduce(0, +))
+      #expect(result.1.messages == sent.count { $0 > 0 })
+    }
+  }
+
+  /// The modelled carrier counts the modelled collective's messages, and the values still travel.
+  @Test func modelledGathersAndExchanges() throws {
+    let machine = try Topology.crossbar(devices: 4, link: .nvlink2, host: .pcie3)
+    let collective = try Collective(topology: machine, algorithm: .ring)
+    let all = try ThreadCommunicator.run(ranks: 4) { carrier in
+      let communicator = try ModelledCommunicator(carrier, as: collective, bytesPerElement: 2)
+      let own = [Float](repeating: Float(carrier.rank), count: 6)
+      var gathered = [Float](repeating: -1, count: 24)
+      try own.withUnsafeBufferPointer { own in
+        try gathered.withUnsafeMutableBufferPointer { try communicator.allGather(own, into: $0) }
+      }
+      let afterGather = communicator.traffic
+      let counts = [1, 2, 2, 1]
+      let received = (0..<4).map { _ in counts[carrier.rank] }
+      var exchanged = [Float](repeating: -1, count: received.reduce(0, +))
+      try own.withUnsafeBufferPointer { own in
+        try exchanged.withUnsafeMutableBufferPointer {
+          try communicator.allToAll(own, counts: counts, into: $0, receivedCounts: received)
+        }
+      }
+      return (gathered, exchanged, afterGather, communicator.traffic)
+    }
+    for (rank, result) in all.enumerated() {
+      #expect(result.0 == (0..<24).map { Float($0 / 6) })
+      let each = [1, 2, 2, 1][rank]
+      #expect(result.1 == (0..<4 * each).map { Float($0 / each) })
+      #expect(result.2.bytes == 3 * 6 * 2 && result.2.messages == 3)
+      #expect(try result.2.modelledMicroseconds == collective.allGatherMicroseconds(bytes: 48))
+      let sent = 6 - each
+      #expect(result.3.bytes - result.2.bytes == sent * 2)
+      #expect(result.3.collectives == 2)
+      let time = try collective.allToAllMicroseconds(bytes: Double(2 * sent))
+      #expect(abs(result.3.modelledMicroseconds - result.2.modelledMicroseconds - time) < 1e-9)
+    }
+  }
+
+  /// Sizes that do not fit end all ranks, whoever notices.
+  @Test func gathersThatDisagree() {
+    let gathers = failure(ranks: 3) { communicator in
+      let own = [Float](repeating: 1, count: communicator.rank == 1 ? 4 : 5)
+      var all = [Float](repeating: 0, count: 3 * own.count)
+      try own.withUnsafeBufferPointer { own in
+        try all.withUnsafeMutableBufferPointer { try communicator.allGather(own, into: $0) }
+      }
+    }
+    #expect(gathers?.code == .invalidArgument)
+    #expect(gathers?.description.contains("all-gather of 4") == true)
+    let room = failure(ranks: 2) { communicator in
+      let own = [Float](repeating: 1, count: 4)
+      var all = [Float](repeating: 0, count: communicator.rank == 1 ? 7 : 8)
+      try own.withUnsafeBufferPointer { own in
+        try all.withUnsafeMutableBufferPointer { try communicator.allGather(own, into: $0) }
+      }
+    }
+    #expect(room?.subject.contains("rank 1") == true)
+    for (sent, expected) in [([1, 2], [1, 2]), ([3, 0], [3, 3]), ([-1, 4], [3, 0])] {
+      let error = failure(ranks: 2) { communicator in
+        let values = [Float](repeating: 1, count: 3)
+        var received = [Float](repeating: 0, count: expected.reduce(0, +))
+        try values.withUnsafeBufferPointer { values in
+          try received.withUnsafeMutableBufferPointer {
+            try communicator.allToAll(
+              values, counts: sent, into: $0, receivedCounts: expected)
+          }
+        }
+      }
+      #expect(error?.code == .invalidArgument, "\(sent) \(expected)")
+    }
+  }
+
+  /// A rank that fails or ends while others gather.
+  @Test func gathersWithoutARank() {
+    let error = failure(ranks: 3) { communicator in
+      if communicator.rank == 1 {
+        throw QuantError(.invalidData, "weights", "damaged", remedy: "get them again")
+      }
+      var all = [Float](repeating: 0, count: 12)
+      try [1, 2, 3, 4].withUnsafeBufferPointer { own in
+        try all.withUnsafeMutableBufferPointer { try communicator.allGather(own, into: $0) }
+      }
+    }
+    #expect(error?.description == "rank 1, weights: damaged; get them again")
+  }
+
   @Test func numbersOfRanks() {
     for ranks in [0, -1, 257, Int.max] {
       #expect(failure(ranks: ranks) { _ in }?.code == .invalidArgument)

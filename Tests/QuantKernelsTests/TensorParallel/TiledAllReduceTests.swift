@@ -117,6 +117,15 @@ import Testing
       if left < 0 { throw QuantError(.invalidData, "link", "cut", remedy: "mend it") }
       try carrier.allReduce(values)
     }
+    func allGather(
+      _ own: UnsafeBufferPointer<Float>, into all: UnsafeMutableBufferPointer<Float>
+    ) throws(QuantError) { try carrier.allGather(own, into: all) }
+    func allToAll(
+      _ values: UnsafeBufferPointer<Float>, counts: [Int],
+      into received: UnsafeMutableBufferPointer<Float>, receivedCounts: [Int]
+    ) throws(QuantError) {
+      try carrier.allToAll(values, counts: counts, into: received, receivedCounts: receivedCounts)
+    }
     func barrier() throws(QuantError) { try carrier.barrier() }
     func abort(_ error: QuantError) { carrier.abort(error) }
   }

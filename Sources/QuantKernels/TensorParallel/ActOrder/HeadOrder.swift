@@ -1,0 +1,79 @@
+/// Act-order of an attention's output projection, as far as tensor parallelism can move it: between
+/// values and output projection stand heads, one softmax each, so that an order that keeps every
+/// channel in its head can be moved into the value projection, and no other.
+public struct HeadOrder: Sendable, Hashable {
+  /// The order of the value projection's outputs, `[keyValueHeads · headDimension]`.
+  public let values: Permutation
+
+  /// Derives the value projection's order from that of the output projection's inputs.
+  ///
+  /// - Parameters:
+  ///   - order: the order of the output projection's inputs, `[heads · headDimension]`.
+  ///   - heads: query heads, a multiple of `keyValueHeads`: each run of heads / keyValueHeads shares
+  ///     one head of keys and values.
+  /// - Throws: ``QuantError`` `.invalidArgument` for sizes that do not fit; `.unsupported` for an
+  ///   order that takes a channel out of its head, or differs between query heads that share their
+  ///   values.
+  /// - Complexity: O(order).
+  public init(
+    _ order: Permutation, heads: Int, keyValueHeads: Int, headDimension: Int
+  ) throws(QuantError) {
+    let subject = "act-order of an attention's output projection"
+    guard heads >= 1, keyValueHeads >= 1, headDimension >= 1, heads % keyValueHeads == 0,
+      heads.multipliedReportingOverflow(by: headDimension) == (order.count, false)
+    else {
+      throw QuantError(
+        .invalidArgument, subject,
+        "\(order.count) inputs for \(heads) heads of \(headDimension), \(keyValueHeads) of values",
+        remedy: "pass the layer's own numbers of heads")
+    }
+    let sharing = heads / keyValueHeads
+    var values = [Int32](repeating: 0, count: keyValueHeads * headDimension)
+    for (place, source) in order.order.enumerated() {
+      let (head, channel) = place.quotientAndRemainder(dividingBy: headDimension)
+      let (from, sourceChannel) = Int(source).quotientAndRemainder(dividingBy: headDimension)
+      guard from == head else {
+        throw QuantError(
+          .unsupported, subject, "input \(source) of head \(from) would move to head \(head)",
+          remedy: "quantize it with an order inside heads, or keep the order at run time")
+      }
+      let shared = head / sharing
+      let at = shared * headDimension + channel
+      let wanted = Int32(shared * headDimension + sourceChannel)
+      if head % sharing == 0 {
+        values[at] = wanted
+      } else if values[at] != wanted {
+        throw QuantError(
+          .unsupported, subject,
+          "heads \(shared * sharing) and \(head) share values and order channel \(channel) "
+            + "differently",
+          remedy: "quantize it with one order for query heads that share their values")
+      }
+    }
+    self.values = Permutation(unchecked: values)
+  }
+
+  /// Moves the order of `output`'s inputs into `value`'s outputs.
+  ///
+  /// - Returns: both layers; the output projection takes its inputs as they come.
+  /// - Throws: ``QuantError`` as ``init(_:heads:keyValueHeads:headDimension:)``.
+  /// - Complexity: O(size of `value`).
+  public static func moving(
+    value: Int4Matrix, output: Int4Matrix, heads: Int, keyValueHeads: Int, headDimension: Int
+  ) throws(QuantError) -> (value: Int4Matrix, output: Int4Matrix) {
+    guard let permutation = output.inputPermutation else { return (value, output) }
+    let order = try HeadOrder(
+      Permutation(unchecked: permutation), heads: heads, keyValueHeads: keyValueHeads,
+      headDimension: headDimension)
+    guard value.rows == order.values.count else {
+      throw QuantError(
+        .invalidArgument, "value projection",
+        "\(value.rows) outputs for \(keyValueHeads) heads of \(headDimension)",
+        remedy: "pass the value projection of the same layer")
+    }
+    return (
+      try value.permutingRows(order.values.order),
+      try output.storedColumns(0..<output.columns)
+    )
+  }
+}
