@@ -79,6 +79,8 @@ public final class Calibrator {
   private let file: GGUFFile
   private let pool: WorkerPool
   private(set) var statistics: CalibrationStatistics?
+  /// Samples that are read at a time, where not by their length.
+  var samplesPerBatch: Int?
 
   /// Checks a model.
   ///
@@ -102,7 +104,11 @@ public final class Calibrator {
   }
 
   /// Samples that are read at a time: enough rows for BLAS, few enough for activations to stay near.
-  static func batchSize(context: Int) -> Int { max(1, 1024 / context) }
+  static func batchSize(context: Int) -> Int { max(1, 1024 / max(context, 1)) }
+
+  private func batchSize(_ reading: Reading) -> Int {
+    samplesPerBatch ?? Self.batchSize(context: reading.context)
+  }
 
   /// Reads a calibration text.
   ///
@@ -146,7 +152,7 @@ public final class Calibrator {
       state = found
     }
     let resumed = state.statistics.samples
-    let size = Self.batchSize(context: reading.context)
+    let size = batchSize(reading)
     let batches = samples.batches(of: size)
     guard state.batches <= batches.count else {
       throw QuantError(
@@ -230,7 +236,7 @@ public final class Calibrator {
     return [
       "model \(file.keyValueChecksum())", "text \(hash.finish())", "context \(reading.context)",
       "samples \(reading.samples)", "gradients \(reading.gradientSamples)",
-      "block \(reading.headsPerBlock)", "batch \(Self.batchSize(context: reading.context))",
+      "block \(reading.headsPerBlock)", "batch \(batchSize(reading))",
       "version 1",
     ].joined(separator: ", ")
   }

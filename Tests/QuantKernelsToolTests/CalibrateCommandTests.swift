@@ -104,7 +104,8 @@ final class CalibrateCommandTests: XCTestCase {
   func testErrors() throws {
     let fixture = try fixture()
     let missing = fixture.path("missing")
-    func expect(_ status: Int32, _ arguments: [String], _ mentions: String, line: UInt = #line) throws
+    func expect(_ status: Int32, _ arguments: [String], _ mentions: String, line: UInt = #line)
+      throws
     {
       let run = try ToolRun(arguments)
       XCTAssertEqual(run.status, status, run.error, line: line)
@@ -120,7 +121,8 @@ final class CalibrateCommandTests: XCTestCase {
       (["--keys", "none"], "keys"), (["--step", "0"], "step"), (["--context", "1"], "context"),
       (["--context", "100000"], "context"), (["--samples", "0"], "samples"),
       (["--gradient-samples", "0"], "gradient"), (["--gradient-samples", "-1"], "gradient"),
-      (["--samples", "1", "--context", "16"], "width"), (["--step", "9223372036854775807"], "step"),
+      (["--samples", "1", "--context", "16"], "width"),
+      (["--step", "9223372036854775807"], "step"),
     ] { try expect(64, try arguments("x", more), mentions) }
     try expect(66, try arguments("no/such/folder"), "folder")
     var arguments = try arguments("x")

@@ -74,7 +74,8 @@ struct Head<Scalar: DenseScalar> {
       let wantsGradient = dStream != nil
       operations.overRows(members.count) { index in
         lossRows[index] = Self.loss(
-          logitRows + index * vocabulary, vocabulary, label: members[members.startIndex + index].label,
+          logitRows + index * vocabulary, vocabulary,
+          label: members[members.startIndex + index].label,
           cap: cap, scale: wantsGradient ? scale : nil)
       }
       if let dStream {

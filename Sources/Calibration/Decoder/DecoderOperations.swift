@@ -164,7 +164,8 @@ struct Angles<Scalar: DenseScalar>: Sendable {
     for position in 0..<positions {
       for (pair, frequency) in rotary.frequencies.enumerated() {
         let angle = Double(position) * frequency
-        cosines.pointer[position * pairs + pair] = Scalar(Elementary.cosine(angle) * rotary.magnitude)
+        cosines.pointer[position * pairs + pair] = Scalar(
+          Elementary.cosine(angle) * rotary.magnitude)
         sines.pointer[position * pairs + pair] = Scalar(Elementary.sine(angle) * rotary.magnitude)
       }
     }

@@ -47,6 +47,10 @@ public struct Whitening: Sendable {
     guard mean > 0 else { throw refuse("every input was zero") }
     width = gram.width
     let smallest = try Self.smallestEigenvalue(of: symmetric)
+    // A sum of squares has no negative eigenvalue but by rounding, 10⁻¹⁶ of the largest a term.
+    guard smallest >= -1e-9 * gram.trace else {
+      throw refuse("it has the eigenvalue \(smallest): no sum of squares")
+    }
     var shift = max(0, floor * mean - smallest)
     // An eigenvalue at the floor may still round below 0 on the way; each try lifts it further.
     for _ in 0..<8 {

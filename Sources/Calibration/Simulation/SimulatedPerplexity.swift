@@ -61,11 +61,28 @@ public final class SimulatedPerplexity {
 
   /// Measures the text with a cache.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` when a loss is not finite; `.cancelled`.
+  /// - Throws: ``QuantError`` `.invalidArgument` for factors of another shape; `.invalidData` when a
+  ///   loss is not finite; `.cancelled`.
   public func measure(
     _ cache: SimulatedCache, cancellation: CancellationFlag? = nil,
     progress: ((_ done: Int, _ all: Int) -> Void)? = nil
   ) throws(QuantError) -> Result {
+    let losses = try losses(cache, cancellation: cancellation, progress: progress)
+    let count = Double(losses.count)
+    let mean = losses.reduce(0, +) / count
+    let variance = max(0, losses.reduce(0) { $0 + $1 * $1 } / count - mean * mean)
+    let perplexity = Elementary.exponential(mean)
+    return Result(
+      perplexity: perplexity,
+      standardError: perplexity * (variance / max(count - 1, 1)).squareRoot(),
+      scoredTokens: losses.count)
+  }
+
+  /// −ln p of every scored token.
+  func losses(
+    _ cache: SimulatedCache, cancellation: CancellationFlag? = nil,
+    progress: ((_ done: Int, _ all: Int) -> Void)? = nil
+  ) throws(QuantError) -> [Double] {
     if let factors = cache.factors {
       let shape = LowRankFactors.Shape(decoder.configuration)
       guard factors.shape == shape else {
@@ -76,32 +93,20 @@ public final class SimulatedPerplexity {
     }
     BLAS.use(threads: pool.threads)
     try cache.attach(to: decoder)
-    var (count, sum, squares) = (0, 0.0, 0.0)
-    var first = 0
-    while first < windows.count {
+    var losses: [Double] = []
+    while losses.count < windows.count * (context - 1 - context / 2) {
+      let first = losses.count / (context - 1 - context / 2)
       let members = windows[first..<min(first + decoder.capacity, windows.count)]
       decoder.sequences = members.count
-      let losses = try decoder.losses(
+      losses += try decoder.losses(
         of: members.flatMap { $0 }, from: context / 2, cancellation: cancellation)
-      for loss in losses {
-        guard loss.isFinite else {
-          throw QuantError(
-            .invalidData, "window \(first)", "a token's probability is no positive number",
-            remedy: "check the model and the factors")
-        }
-        count += 1
-        sum += loss
-        squares += loss * loss
+      guard losses.allSatisfy(\.isFinite) else {
+        throw QuantError(
+          .invalidData, "window \(first)", "a token's probability is no positive number",
+          remedy: "check the model and the factors")
       }
-      first += members.count
-      progress?(first, windows.count)
+      progress?(members.endIndex, windows.count)
     }
-    let mean = sum / Double(count)
-    let variance = max(0, squares / Double(count) - mean * mean)
-    let perplexity = Elementary.exponential(mean)
-    return Result(
-      perplexity: perplexity,
-      standardError: perplexity * (variance / Double(max(count - 1, 1))).squareRoot(),
-      scoredTokens: count)
+    return losses
   }
 }

@@ -87,7 +87,8 @@ struct BenchLowRank: ParsableCommand {
     let pool = WorkerPool(threads: common.threadCount)
     let calibrator = try Calibrator(model: file, pool: pool)
     let shape = calibrator.shape
-    let sizes = try groups.map { text throws(QuantError) in try numbers(text, "--groups") }
+    let sizes =
+      try groups.map { text throws(QuantError) in try numbers(text, "--groups") }
       ?? (shape.keyValueHeads > 1 ? [1, shape.keyValueHeads] : [1])
     let methods = Set(combinations.map(\.method))
     var reading = Calibrator.Reading()
