@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
 need_swift
 need git git
+need_openblas
 
 if [ "${1:-}" = --smoke ]; then
   # The build that the tests use, so that continuous integration compiles once.
@@ -23,6 +24,8 @@ if [ "${1:-}" = --smoke ]; then
   "$tool" generate --model "$work/tiny.gguf" --prompt "A sentence" -n 16
   "$tool" convert "$work/tiny.gguf" --to q8_0 -o "$work/tiny.q8_0.gguf"
   "$tool" convert "$work/tiny.gguf" --to awq -o "$work/tiny.safetensors"
+  "$tool" calibrate-kv --model "$work/tiny.gguf" --text CONTRIBUTING.md --context 64 --samples 16 \
+    --gradient-samples 4 -o "$work/tiny.palu"
   "$tool" bench matmul --format int4 --m 16 --n 1024 --k 1024 --repetitions 1
   exit 0
 fi

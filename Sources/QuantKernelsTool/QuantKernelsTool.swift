@@ -21,7 +21,8 @@ struct QuantKernelsTool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
+      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self,
+      CalibrateKeysAndValues.self, Bench.self,
       Simulate.self, Devices.self, Reproduce.self,
       Synthesize.self, ExactMatchCommand.self,
     ])
@@ -54,5 +55,6 @@ struct Bench: ParsableCommand {
     subcommands: [
       BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self,
       BenchTensorParallel.self,
+      BenchLowRank.self,
     ])
 }
