@@ -94,7 +94,9 @@ struct BenchLowRank: ParsableCommand {
     var reading = Calibrator.Reading()
     reading.context = context
     reading.samples = samples
-    reading.gradientSamples = methods.contains(where: \.needsGradients) ? gradientSamples : 0
+    // A checkpoint serves every method, so that the next run may ask for others.
+    let needsGradients = checkpoint != nil || methods.contains(where: \.needsGradients)
+    reading.gradientSamples = needsGradients ? gradientSamples : 0
     // The products of all heads' gradients hold those of every group.
     reading.headsPerBlock = shape.keyValueHeads
     var plans: [Calibrator.Options] = []
