@@ -14,6 +14,23 @@ public struct LowRankCost: Sendable, Equatable {
   public var headsPerGroup: Int
   public var keyMode: LowRankFactors.KeyMode
 
+  /// The cost of latents of these widths; whole keys are as wide as heads and stand alone.
+  public init(
+    keyWidths: [Int], valueWidths: [Int], keyType: LatentType, valueType: LatentType,
+    queryHeads: Int, keyValueHeads: Int, headDimension: Int, headsPerGroup: Int,
+    keyMode: LowRankFactors.KeyMode
+  ) {
+    self.keyWidths = keyWidths
+    self.valueWidths = valueWidths
+    self.keyType = keyType
+    self.valueType = valueType
+    self.queryHeads = queryHeads
+    self.keyValueHeads = keyValueHeads
+    self.headDimension = headDimension
+    self.headsPerGroup = headsPerGroup
+    self.keyMode = keyMode
+  }
+
   /// The cost of a layer whose latents are stored so.
   public init(_ layer: LowRankLayer, keyType: LatentType, valueType: LatentType) {
     keyWidths = layer.keyWidths
