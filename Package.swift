@@ -22,6 +22,7 @@ let package = Package(
     .library(name: "QuantKernels", targets: ["QuantKernels"]),
     .library(name: "DeviceModel", targets: ["DeviceModel"]),
     .library(name: "LanguageModel", targets: ["LanguageModel"]),
+    .library(name: "Calibration", targets: ["Calibration"]),
     .executable(name: "quantkernels", targets: ["QuantKernelsTool"]),
   ],
   dependencies: [
@@ -36,14 +37,24 @@ let package = Package(
       name: "QuantKernels", dependencies: ["DeviceModel", "CQuantKernels"],
       swiftSettings: swiftSettings),
     .target(name: "LanguageModel", dependencies: ["QuantKernels"], swiftSettings: swiftSettings),
+    // The one library that needs a system library: BLAS and LAPACK.
+    .target(
+      name: "Calibration", dependencies: ["LanguageModel", "QuantKernels", "COpenBLAS"],
+      swiftSettings: swiftSettings,
+      linkerSettings: [
+        .linkedLibrary("openblas", .when(platforms: [.linux])),
+        .linkedFramework("Accelerate", .when(platforms: [.macOS])),
+      ]),
 
     // MARK: Implementation
     .target(name: "CQuantKernels", cSettings: kernelSettings),
     .target(name: "CDeviceModel", cSettings: kernelSettings),
+    // Declarations only; which library has them, Calibration says. Accelerate comes with macOS.
+    .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
     .executableTarget(
       name: "QuantKernelsTool",
       dependencies: [
-        "LanguageModel", "QuantKernels", "DeviceModel",
+        "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
@@ -64,6 +75,9 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "LanguageModelTests", dependencies: ["LanguageModel", "TestSupport", "CTestSupport"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "CalibrationTests", dependencies: ["Calibration", "TestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "QuantKernelsToolTests", dependencies: ["QuantKernelsTool", "TestSupport"],

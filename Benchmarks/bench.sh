@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
 need_swift
 need git git
+need_openblas
 
 if [ "${1:-}" = --smoke ]; then
   # The build that the tests use, so that continuous integration compiles once.

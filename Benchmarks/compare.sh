@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
 need_swift
+need_openblas
 need_python || { note "error: the peers need python3 with pip and venv"; exit 1; }
 
 llama=llama-cpp-python==0.3.36

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
 need_swift
+need_openblas
 swift build -c release --product quantkernels >&2
 tool="$(swift build -c release --show-bin-path)/quantkernels"
 work=$(mktemp -d)

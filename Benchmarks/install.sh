@@ -51,3 +51,15 @@ need_swift() {
     return 1
   }
 }
+
+# need_openblas: BLAS and LAPACK for the calibration, which the command line and the tests link on Linux. The
+# libraries QuantKernels and LanguageModel need neither.
+need_openblas() {
+  [ "$(uname -s)" = Linux ] || return 0
+  local library
+  for library in /usr/lib/*/libopenblas.so /usr/lib/libopenblas.so /usr/lib64/libopenblas.so \
+    /usr/local/lib/libopenblas.so; do
+    [ -e "$library" ] && return 0
+  done
+  apt_install libopenblas-dev
+}

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
 need_swift
 need git git
+need_openblas
 
 echo "== a clean package that depends by version"
 Tests/Consumer/run.sh

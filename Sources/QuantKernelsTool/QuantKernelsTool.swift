@@ -21,7 +21,8 @@ struct QuantKernelsTool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self, Bench.self,
+      Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self,
+      CalibrateKeysAndValues.self, Bench.self,
       Simulate.self, Devices.self, Reproduce.self,
       Synthesize.self, ExactMatchCommand.self,
     ])
@@ -51,5 +52,8 @@ struct Bench: ParsableCommand {
         quantkernels bench model --model model.gguf -p 512 -n 128
         quantkernels bench matmul --format int4 --m 512 --n 4096 --k 4096 --group 128
       """,
-    subcommands: [BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self])
+    subcommands: [
+      BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self,
+      BenchLowRank.self,
+    ])
 }

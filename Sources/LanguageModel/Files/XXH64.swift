@@ -1,7 +1,7 @@
 /// The 64-bit xxHash of a stream, with seed 0: a checksum against damage, not against forgery.
 ///
 /// Source: Cyan4973/xxHash, `doc/xxhash_spec.md`; `xxh64sum` prints the same number.
-struct XXH64 {
+package struct XXH64 {
   private static let primes: (UInt64, UInt64, UInt64, UInt64, UInt64) = (
     0x9E37_79B1_85EB_CA87, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9, 0x85EB_CA77_C2B2_AE63,
     0x27D4_EB2F_1656_67C5
@@ -14,7 +14,9 @@ struct XXH64 {
   /// Bytes that do not fill a stripe of 32 yet.
   private var rest: [UInt8] = []
 
-  mutating func update(_ bytes: UnsafeRawBufferPointer) {
+  package init() {}
+
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) {
     length &+= UInt64(bytes.count)
     var start = 0
     if !rest.isEmpty {
@@ -53,7 +55,7 @@ struct XXH64 {
   }
 
   /// The hash of all that was given.
-  func finish() -> UInt64 {
+  package func finish() -> UInt64 {
     let primes = Self.primes
     var hash: UInt64
     if length >= 32 {

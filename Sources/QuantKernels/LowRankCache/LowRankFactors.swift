@@ -262,7 +262,9 @@ private struct GroupCheck {
   func problem(of group: LowRankFactors.Group, commutes: Bool) -> String? {
     let rank = group.rank
     // The rank is bounded by widths that were bounded, so the products below do not overflow.
-    guard rank >= 1, rank <= fullRank else { return "rank \(rank) is outside 1…\(fullRank)" }
+    // A commuting latent may need more than d numbers: each frequency is cut by itself.
+    let most = commutes ? width : fullRank
+    guard rank >= 1, rank <= most else { return "rank \(rank) is outside 1…\(most)" }
     let matrices = [
       ("down", group.down, rank * shape.modelWidth, "[\(rank) × \(shape.modelWidth)]"),
       ("up", group.up, width * rank, "[\(width) × \(rank)]"),

@@ -1,0 +1,107 @@
+import LanguageModel
+import QuantKernels
+
+/// The perplexity of a text under a model whose keys and values pass through ``SimulatedCache``,
+/// counted as ``Perplexity`` counts: windows of `context` tokens, the second half of each scored.
+///
+/// The weights are float32 and stay loaded between caches, so that many can be compared.
+public final class SimulatedPerplexity {
+  public struct Result: Sendable, Equatable {
+    public let perplexity: Double
+    public let standardError: Double
+    public let scoredTokens: Int
+  }
+
+  private let decoder: DenseDecoder<Float>
+  private let windows: [[Int32]]
+  private let context: Int
+  private let pool: WorkerPool
+
+  /// - Parameters:
+  ///   - windows: at most so many; nil takes all of the text.
+  /// - Throws: ``QuantError`` `.invalidArgument` for a context or a text that will not do, and what
+  ///   a file that is no model throws.
+  public init(
+    model file: GGUFFile, text: [UInt8], context: Int = 512, windows: Int? = nil,
+    pool: WorkerPool = .standard
+  ) throws(QuantError) {
+    let configuration = try ModelConfiguration(file: file)
+    guard context >= 4, context <= configuration.contextLength else {
+      throw QuantError(
+        .invalidArgument, "context",
+        "\(context) tokens where 4…\(configuration.contextLength) are possible",
+        remedy: "choose a context that the model was trained for")
+    }
+    if let windows, windows < 1 {
+      throw QuantError(
+        .invalidArgument, "chunks", "\(windows) windows", remedy: "ask for at least one")
+    }
+    let tokenizer = try Tokenizer(metadata: file.metadata)
+    var tokens = tokenizer.encode(text, parseSpecial: false)
+    let beginning = tokenizer.addsBeginningOfSequence ? tokenizer.beginningOfSequence : nil
+    if let beginning { tokens.insert(beginning, at: 0) }
+    let available = tokens.count / context
+    guard available >= 1 else {
+      throw QuantError(
+        .invalidArgument, "text", "\(tokens.count) tokens are fewer than one window of \(context)",
+        remedy: "use a longer text or a smaller context")
+    }
+    self.windows = (0..<min(windows ?? available, available)).map { index in
+      var window = Array(tokens[index * context..<(index + 1) * context])
+      if let beginning { window[0] = beginning }
+      return window
+    }
+    self.context = context
+    self.pool = pool
+    decoder = try DenseDecoder(
+      DenseWeights(file: file, configuration: configuration),
+      sequences: Calibrator.batchSize(context: context), length: context, keepsStreams: false,
+      pool: pool)
+  }
+
+  /// Measures the text with a cache.
+  ///
+  /// - Throws: ``QuantError`` `.invalidData` when a loss is not finite; `.cancelled`.
+  public func measure(
+    _ cache: SimulatedCache, cancellation: CancellationFlag? = nil,
+    progress: ((_ done: Int, _ all: Int) -> Void)? = nil
+  ) throws(QuantError) -> Result {
+    if let factors = cache.factors {
+      let shape = LowRankFactors.Shape(decoder.configuration)
+      guard factors.shape == shape else {
+        throw QuantError(
+          .invalidArgument, "low-rank factors", "are of another model's shape",
+          remedy: "calibrate this model")
+      }
+    }
+    BLAS.use(threads: pool.threads)
+    try cache.attach(to: decoder)
+    var (count, sum, squares) = (0, 0.0, 0.0)
+    var first = 0
+    while first < windows.count {
+      let members = windows[first..<min(first + decoder.capacity, windows.count)]
+      decoder.sequences = members.count
+      let losses = try decoder.losses(
+        of: members.flatMap { $0 }, from: context / 2, cancellation: cancellation)
+      for loss in losses {
+        guard loss.isFinite else {
+          throw QuantError(
+            .invalidData, "window \(first)", "a token's probability is no positive number",
+            remedy: "check the model and the factors")
+        }
+        count += 1
+        sum += loss
+        squares += loss * loss
+      }
+      first += members.count
+      progress?(first, windows.count)
+    }
+    let mean = sum / Double(count)
+    let variance = max(0, squares / Double(count) - mean * mean)
+    let perplexity = Elementary.exponential(mean)
+    return Result(
+      perplexity: perplexity,
+      standardError: perplexity * (variance / Double(max(count - 1, 1))).squareRoot(),
+      scoredTokens: count)
+  }
+}
