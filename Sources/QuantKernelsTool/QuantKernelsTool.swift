@@ -54,6 +54,6 @@ struct Bench: ParsableCommand {
       """,
     subcommands: [
       BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self,
-      BenchLowRank.self,
+      BenchLowRank.self, BenchLatentAttention.self,
     ])
 }

@@ -115,7 +115,7 @@ final class ExitCodeTests: XCTestCase {
     let model = try fixture().model
     let generate = ["generate", "--model", model, "--prompt", "x"]
     try expect(69, generate + ["--ranks", "2"], mentions: "--ranks")
-    try expect(69, generate + ["--kv-cache", "palu:factors"], mentions: "palu:factors")
+    try expect(66, generate + ["--kv-cache", "palu:factors"], mentions: "factors")
     try expect(69, ["convert", model, "--to", "q4_k", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--act-order", "-o", "x"])
     try expect(69, ["convert", model, "--to", "gptq", "--calibrate", "t", "-o", "x"])
