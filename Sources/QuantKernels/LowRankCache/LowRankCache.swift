@@ -147,7 +147,8 @@ public final class LowRankCache: @unchecked Sendable {
       // A rotation keeps the length of a vector, so it can make a number larger by √d_h.
       let growth = Float((layer.keyWidths.max() ?? 1) + 1).squareRoot()
       let limit = keyType.largestStorable
-      try requireWithin(layer.keyMode == .rebuilt ? limit : limit / growth, keys, count * keyWidth, "keys")
+      try requireWithin(
+        layer.keyMode == .rebuilt ? limit : limit / growth, keys, count * keyWidth, "keys")
       try requireWithin(valueType.largestStorable, values, count * valueWidth, "values")
     }
     for index in 0..<count {

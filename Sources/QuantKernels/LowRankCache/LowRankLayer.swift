@@ -164,7 +164,9 @@ public final class LowRankLayer: @unchecked Sendable {
     places.cosines = places.place(16 * shape.rotaryPairs)
     places.sines = places.place(16 * shape.rotaryPairs)
     let isPowerOfTwo = headDimension & (headDimension - 1) == 0
-    if mode == .rotated, !isPowerOfTwo { places.rotation = places.place(headDimension * headStride) }
+    if mode == .rotated, !isPowerOfTwo {
+      places.rotation = places.place(headDimension * headStride)
+    }
     memory = try AlignedBuffer(count: 4 * max(places.floats, 1), for: "low-rank layer")
     self.places = places
     fill(places)
@@ -193,7 +195,8 @@ public final class LowRankLayer: @unchecked Sendable {
         let target = base + places.valueUp[index] + head * group.rank * headStride
         for element in 0..<d {
           for latent in 0..<group.rank {
-            target[latent * headStride + element] = group.up[(head * d + element) * group.rank + latent]
+            target[latent * headStride + element] =
+              group.up[(head * d + element) * group.rank + latent]
           }
         }
       }
@@ -232,7 +235,9 @@ public final class LowRankLayer: @unchecked Sendable {
     }
     if let place = places.rotation, let rotation = try? HadamardRotation(rank: d) {
       for row in 0..<d {
-        for column in 0..<d { base[place + row * headStride + column] = Float(rotation[row, column]) }
+        for column in 0..<d {
+          base[place + row * headStride + column] = Float(rotation[row, column])
+        }
       }
     }
   }

@@ -64,7 +64,8 @@ struct LowRankWork {
 
   private func partitions(_ positions: Range<Int>) -> Range<Int> {
     positions.isEmpty
-      ? 0..<0 : positions.lowerBound / Self.partition..<(positions.upperBound - 1) / Self.partition + 1
+      ? 0..<0
+      : positions.lowerBound / Self.partition..<(positions.upperBound - 1) / Self.partition + 1
   }
 
   // MARK: Running

@@ -104,9 +104,12 @@ struct BenchLatentAttention: ParsableCommand {
     let cost = LowRankCost(layer, keyType: keyType, valueType: valueType)
     let pool = WorkerPool(threads: common.threadCount)
     let limits = try limitOptions.open(pool: pool)
-    var caches = [Cache.latent(try copies(cost.bytesPerToken) { () throws(QuantError) in
-      try filled(layer, keyType, valueType)
-    })]
+    var caches = [
+      Cache.latent(
+        try copies(cost.bytesPerToken) { () throws(QuantError) in
+          try filled(layer, keyType, valueType)
+        })
+    ]
     for type in types {
       let bytes = 2 * kvHeads * type.bytes(width: headDim)
       caches.append(.dense(type, try copies(bytes) { () throws(QuantError) in try filled(type) }))
@@ -152,7 +155,8 @@ struct BenchLatentAttention: ParsableCommand {
       and values, \(limits.threads) thread(s), \(limits.instructionSet.rawValue)
       low-rank: \(cost.keyMode.rawValue) keys of \(keyBits) bits, \(cost.valueWidths.count) groups \
       of \(cost.valueWidths.first ?? 0) latents of \(valueBits) bits; \
-      \(cost.multiplies(positions: 1)) MAC a position and step
+      \(cost.multiplies(positions: 1) - cost.multiplies(positions: 0)) MAC a position, \
+      \(cost.multiplies(positions: 0)) a step
         limits: bytes \(fixed(bytesTime, 1)) µs, multiply-accumulates \(fixed(multiplyTime, 1)) µs: \
       bound by \(bound); machine \(fixed(balance.floatsPerByte, 1)) FLOP a byte\
       \(cost.keyMode == .rebuilt ? ", rebuilding wants \(fixed(cost.rebuildBalance ?? .infinity, 1))" : "")

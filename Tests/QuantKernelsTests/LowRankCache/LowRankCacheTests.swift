@@ -153,10 +153,12 @@ import Testing
     #expect(cache.byteCount == 16 * cache.bytesPerPosition)
     floats.withUnsafeBufferPointer { floats in
       expect(.invalidArgument) {
-        try cache.append(keys: .init(rebasing: floats[..<19]), values: .init(rebasing: floats[..<20]))
+        try cache.append(
+          keys: .init(rebasing: floats[..<19]), values: .init(rebasing: floats[..<20]))
       }
       expect(.invalidArgument) {
-        try cache.append(keys: .init(rebasing: floats[..<40]), values: .init(rebasing: floats[..<20]))
+        try cache.append(
+          keys: .init(rebasing: floats[..<40]), values: .init(rebasing: floats[..<20]))
       }
     }
     cache.truncate(to: 1)

@@ -78,7 +78,8 @@ struct LowRankCase: Sendable, CustomTestStringConvertible {
     }
     let scale = 1 / Float(rank).squareRoot()
     return LowRankFactors.Group(
-      rank: rank, down: random.normals(rank * modelWidth).map { $0 / Float(modelWidth).squareRoot() },
+      rank: rank,
+      down: random.normals(rank * modelWidth).map { $0 / Float(modelWidth).squareRoot() },
       up: random.normals(width * rank).map { $0 * scale }, bias: bias)
   }
 
@@ -351,7 +352,11 @@ struct LowRankCase: Sendable, CustomTestStringConvertible {
   }
 }
 
-/// ‖a − b‖ / ‖b‖.
-func relativeError(_ found: some Collection<Float>, _ expected: [Double]) -> Double {
-  normalizedSquareError(Array(found), expected).squareRoot()
+/// ‖a − b‖ / ‖b‖, or of something else that rounding is a share of.
+func relativeError(
+  _ found: some Collection<Float>, _ expected: [Double], to size: [Double]? = nil
+) -> Double {
+  var difference = 0.0
+  for (x, y) in zip(found, expected) { difference += (Double(x) - y) * (Double(x) - y) }
+  return (difference / (size ?? expected).reduce(0) { $0 + $1 * $1 }).squareRoot()
 }
