@@ -54,7 +54,6 @@ struct Bench: ParsableCommand {
       """,
     subcommands: [
       BenchMachine.self, BenchModel.self, BenchMatmul.self, BenchAttention.self,
-      BenchTensorParallel.self,
-      BenchLowRank.self,
+      BenchTensorParallel.self, BenchLowRank.self, BenchLatentAttention.self,
     ])
 }

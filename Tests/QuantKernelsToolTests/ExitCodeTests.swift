@@ -116,7 +116,7 @@ final class ExitCodeTests: XCTestCase {
     let generate = ["generate", "--model", model, "--prompt", "x"]
     try expect(69, generate + ["--ranks", "99"], mentions: "99 ranks")
     try expect(64, generate + ["--ranks", "0"], mentions: "ranks")
-    try expect(69, generate + ["--kv-cache", "palu:factors"], mentions: "palu:factors")
+    try expect(66, generate + ["--kv-cache", "palu:factors"], mentions: "factors")
     try expect(69, ["convert", model, "--to", "q4_k", "-o", "x"])
     try expect(69, ["convert", model, "--to", "awq", "--calibrate", model, "-o", "x"])
     try expect(64, ["convert", model, "--to", "gptq", "--act-order", "-o", "x"])

@@ -3,6 +3,7 @@
 // Not API: inner loops of QuantKernels. No allocation, no threads, no policy.
 #include "qk_attention.h"
 #include "qk_isa.h"
+#include "qk_latent.h"
 #include "qk_probe.h"
 #include "qk_lookup.h"
 #include "qk_matmul.h"

@@ -1,4 +1,5 @@
 import QuantKernels
+import Synchronization
 
 /// A decoder of a GGUF file, its weights packed for this processor's kernels.
 ///
@@ -19,6 +20,8 @@ public final class LanguageModel: Sendable {
     public var arithmetic = Arithmetic.fast
     /// How sessions store keys and values.
     public var keyValueType = KeyValueType.f16
+    /// Caches latents in place of keys and values of that type; nil does not.
+    public var lowRank: LowRankOptions?
     /// Positions of a session; nil takes what the model was trained for, at most 4096.
     public var contextLength: Int?
     /// The kernels' instruction set.
@@ -53,6 +56,8 @@ public final class LanguageModel: Sendable {
   let weights: DecoderWeights
   /// The parts of all ranks; one where the model is whole.
   let parts: [ModelPart]
+  /// What low-rank caches read their latents by, made when first asked for.
+  private let lowRankModel = Mutex<LowRankModel?>(nil)
 
   /// Positions of a session that does not ask for another number.
   public var contextLength: Int { options.contextLength ?? min(configuration.contextLength, 4096) }
@@ -144,6 +149,23 @@ public final class LanguageModel: Sendable {
   ) throws(QuantError) -> Session {
     try Session(
       model: self, contextLength: contextLength ?? self.contextLength,
-      keyValueType: keyValueType ?? options.keyValueType, communicator: communicator)
+      keyValueType: keyValueType ?? options.keyValueType,
+      lowRank: keyValueType == nil ? try lowRank() : nil, communicator: communicator)
+  }
+
+  /// The factors that the options name, in the order in which attention reads them.
+  private func lowRank() throws(QuantError) -> LowRankModel? {
+    guard let options = options.lowRank else { return nil }
+    guard parts.count <= 1 else {
+      throw QuantError(
+        .unsupported, "--kv-cache palu:\(options.name)", "groups of heads are not cut over ranks",
+        remedy: "use one rank, or a dense cache")
+    }
+    return try lowRankModel.withLock { model throws(QuantError) in
+      if let model { return model }
+      let made = try LowRankModel(options, model: self)
+      model = made
+      return made
+    }
   }
 }

@@ -162,16 +162,28 @@ extension Session {
       operations.splitAndRotate(
         $0, bias: bias, queryNorm: queryNorm, keyNorm: keyNorm, rotation: rotation)
     }
-    let cache = caches[index]
-    try cache.append(keys: operations.keys, values: operations.values, count: count)
+    if let lowRank {
+      try lowRank.append(
+        layer: index, operations.normed, wholeKeys: operations.keys, count: count,
+        pool: model.pool)
+    } else {
+      try caches[index].append(keys: operations.keys, values: operations.values, count: count)
+    }
     if rows.isEmpty { return }
     let mixed = buffers.attention.pointer + rows.lowerBound * operations.queryLength
-    try Attention.run(
-      queries: operations.queries + rows.lowerBound * operations.queryLength,
-      heads: model.configuration.headCount, count: rows.count,
-      firstPosition: batch.position + rows.lowerBound, cache: cache,
-      options: isLocal ? localAttention : globalAttention, output: mixed,
-      workspace: attentionWorkspace, pool: model.pool)
+    let queries = operations.queries + rows.lowerBound * operations.queryLength
+    let options = isLocal ? localAttention : globalAttention
+    if let lowRank {
+      try lowRank.attend(
+        layer: index, queries: queries, queryWidth: operations.queryLength, count: rows.count,
+        firstPosition: batch.position + rows.lowerBound, options: options, output: mixed,
+        pool: model.pool)
+    } else {
+      try Attention.run(
+        queries: queries, heads: model.configuration.headCount, count: rows.count,
+        firstPosition: batch.position + rows.lowerBound, cache: caches[index], options: options,
+        output: mixed, workspace: attentionWorkspace, pool: model.pool)
+    }
     if let norm = layer.attentionSubNorm?.pointer {
       overRows(0..<rows.count) {
         operations.normalize(mixed, $0, width: operations.queryLength, by: norm)

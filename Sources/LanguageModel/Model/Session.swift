@@ -17,7 +17,9 @@ public final class Session {
   /// reach their speed, few enough for activations to stay in the last-level cache.
   static let batchTokens = 512
 
+  /// One a layer, or none where latents are cached.
   let caches: [KeyValueCache]
+  let lowRank: LowRankCaches?
   let workspace = Workspace()
   let attentionWorkspace: AttentionWorkspace
   let buffers: Buffers
@@ -94,14 +96,15 @@ public final class Session {
 
   init(
     model: LanguageModel, contextLength: Int, keyValueType: KeyValueType,
-    communicator: (any Communicator)? = nil
+    lowRank: LowRankModel? = nil, communicator: (any Communicator)? = nil
   ) throws(QuantError) {
     let configuration = model.configuration
     self.communicator = try model.connected(communicator)
     try Self.check(contextLength: contextLength, of: configuration)
     let tensors = DecoderWeights.memory(of: model.file, arithmetic: model.options.arithmetic)
     let bytes = Self.byteCount(
-      configuration: configuration, contextLength: contextLength, keyValueType: keyValueType)
+      configuration: configuration, contextLength: contextLength, keyValueType: keyValueType,
+      lowRankBytesPerToken: lowRank?.bytesPerToken)
     try MemoryRequirement.check(
       MemoryRequirement.sum(tensors + [[bytes]]),
       limit: model.options.memoryLimit ?? MemoryRequirement.availableBytes, subject: "session",
@@ -110,7 +113,7 @@ public final class Session {
     self.contextLength = contextLength
     self.keyValueType = keyValueType
     var caches: [KeyValueCache] = []
-    for _ in 0..<configuration.layerCount {
+    for _ in 0..<(lowRank == nil ? configuration.layerCount : 0) {
       caches.append(
         try KeyValueCache(
           type: keyValueType, keyValueHeads: configuration.keyValueHeadCount,
@@ -118,6 +121,14 @@ public final class Session {
           instructionSet: model.options.instructionSet))
     }
     self.caches = caches
+    self.lowRank =
+      if let lowRank {
+        try LowRankCaches(
+          lowRank, contextLength: contextLength, rows: min(Self.batchTokens, contextLength),
+          options: model.options)
+      } else {
+        nil
+      }
     attentionWorkspace = AttentionWorkspace(instructionSet: model.options.instructionSet)
     buffers = Buffers(configuration, rows: min(Self.batchTokens, contextLength))
     operations = RowOperations(
@@ -145,26 +156,28 @@ public final class Session {
 
   /// Bytes of a session's cache and buffers, an upper bound; `Int.max` where no number holds them.
   static func byteCount(
-    configuration: ModelConfiguration, contextLength: Int, keyValueType: KeyValueType
+    configuration: ModelConfiguration, contextLength: Int, keyValueType: KeyValueType,
+    lowRankBytesPerToken: Int? = nil
   ) -> Int {
     let rows = min(batchTokens, contextLength)
     let widths = [
       configuration.embeddingLength, configuration.queryLength, configuration.keyValueLength,
       configuration.feedForwardLength, configuration.rotary.dimension,
     ]
+    let positions = (contextLength + 15) / 16 * 16
+    let cache =
+      lowRankBytesPerToken.map { [$0, positions] } ?? [
+        2, configuration.layerCount, positions, configuration.keyValueHeadCount,
+        keyValueType.bytes(width: (configuration.headDimension + 15) / 16 * 16),
+      ]
     return MemoryRequirement.sum(
-      [
-        [
-          2, configuration.layerCount, (contextLength + 15) / 16 * 16,
-          configuration.keyValueHeadCount,
-          keyValueType.bytes(width: (configuration.headDimension + 15) / 16 * 16),
-        ], [4, configuration.vocabularySize],
-      ] + widths.map { [4 * 4, rows, $0] })
+      [cache, [4, configuration.vocabularySize]] + widths.map { [4 * 4, rows, $0] })
   }
 
   /// Bytes that a token adds to the cache, all layers together.
   public var keyValueBytesPerToken: Int {
     caches.reduce(0) { $0 + $1.bytesPerPosition }
+      + (lowRank?.caches.reduce(0) { $0 + $1.bytesPerPosition } ?? 0)
   }
 
   /// Forgets everything that was read.
@@ -174,7 +187,12 @@ public final class Session {
   public func truncate(to position: Int) {
     guard position < self.position else { return }
     self.position = max(0, position)
-    for cache in caches { cache.truncate(to: self.position) }
+    truncateCaches(to: self.position)
+  }
+
+  private func truncateCaches(to position: Int) {
+    for cache in caches { cache.truncate(to: position) }
+    lowRank?.truncate(to: position)
   }
 
   /// Logits of the last token of the last call that asked for them; valid until the next call.
@@ -271,7 +289,7 @@ public final class Session {
     } catch {
       communicator?.abort(error)
       position = start
-      for cache in caches { cache.truncate(to: start) }
+      truncateCaches(to: start)
       throw error
     }
   }

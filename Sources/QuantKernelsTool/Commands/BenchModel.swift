@@ -115,12 +115,12 @@ struct BenchModel: ParsableCommand {
         "ternaryFormatReason": loaded.ternary.map { JSON($0.reason) } ?? .null,
         "depth": JSON(depth), "threads": JSON(loaded.pool.threads),
         "instructionSet": JSON(loaded.options.instructionSet.rawValue),
-        "keyValueType": JSON(loaded.options.keyValueType.rawValue),
+        "keyValueType": JSON(model.kvCache),
         "readGigabytesPerSecond": samples.read.json, "int8GigaMACPerSecond": samples.int8.json,
       ],
       text: """
         \(model.model), \(loaded.pool.threads) thread(s), \
-        \(loaded.options.instructionSet.rawValue), \(loaded.options.keyValueType.rawValue) cache\
+        \(loaded.options.instructionSet.rawValue), \(model.kvCache) cache\
         \(depth > 0 ? ", depth \(depth)" : "")\
         \(loaded.ternary.map { "\n  ternary weights as \($0.format.rawValue): \($0.reason)" } ?? "")
           prompt \(padded(String(promptTokens), 5))  \(prompt.text()) tokens/s

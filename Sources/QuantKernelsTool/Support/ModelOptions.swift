@@ -10,7 +10,10 @@ struct ModelOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "How keys and values are stored: f32, f16, bf16, q8_0 or q4_0.", valueName: "type"))
+      """
+      How keys and values are stored: f32, f16, bf16, q8_0 or q4_0, or palu:FILE with factors of \
+      calibrate-kv.
+      """, valueName: "type"))
   var kvCache = "f16"
 
   @Flag(name: .long, help: "Compute in float32 throughout instead of int8 activations.")
@@ -47,17 +50,48 @@ struct ModelOptions: ParsableArguments {
       valueName: "file"))
   var int4Layers: String?
 
-  /// - Throws: ``QuantError`` for a cache type that is unknown (64) or not built in (69).
-  func keyValueType() throws(QuantError) -> KeyValueType {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      """
+      How a palu cache keeps keys: rotated, commuting or rebuilt (default: as the factors say, or \
+      rotated where this machine reads them faster).
+      """, valueName: "mode"))
+  var kvKeys: String?
+
+  /// - Throws: ``QuantError`` for a cache type that is unknown.
+  private func keyValueType() throws(QuantError) -> KeyValueType {
     if let type = KeyValueType(rawValue: kvCache) { return type }
     let types = KeyValueType.allCases.map(\.rawValue).joined(separator: ", ")
-    if kvCache.hasPrefix("palu:") {
-      throw QuantError(
-        .unsupported, "--kv-cache \(kvCache)", "this build has no low-rank cache",
-        remedy: "use one of \(types)")
-    }
     throw QuantError(
-      .invalidArgument, "--kv-cache \(kvCache)", "no such type", remedy: "use one of \(types)")
+      .invalidArgument, "--kv-cache \(kvCache)", "no such type",
+      remedy: "use one of \(types), or palu:FILE")
+  }
+
+  /// The factors that the cache names, or nil for a dense one.
+  ///
+  /// - Throws: ``QuantError`` for a file that is missing or holds no factors, and an unknown mode.
+  private func lowRank() throws(QuantError) -> LowRankOptions? {
+    let prefix = "palu:"
+    guard kvCache.hasPrefix(prefix) else {
+      guard kvKeys == nil else {
+        throw QuantError(
+          .invalidArgument, "--kv-keys", "the cache has no latents",
+          remedy: "use it with --kv-cache palu:FILE")
+      }
+      return nil
+    }
+    let path = String(kvCache.dropFirst(prefix.count))
+    var options = LowRankOptions(file: try LowRankFactorsFile(path: path), name: path)
+    if let kvKeys {
+      guard let mode = LowRankFactors.KeyMode(rawValue: kvKeys) else {
+        throw QuantError(
+          .invalidArgument, "--kv-keys \(kvKeys)", "no such mode",
+          remedy: "use rotated, commuting or rebuilt")
+      }
+      options.keyMode = mode
+    }
+    return options
   }
 
   private func ternaryFormat() throws(QuantError) -> PackedTernary.Format? {
@@ -88,7 +122,8 @@ struct ModelOptions: ParsableArguments {
     var options = LanguageModel.Options()
     options.threads = common.threadCount
     options.arithmetic = exact ? .exact : .fast
-    options.keyValueType = try keyValueType()
+    options.lowRank = try lowRank()
+    if options.lowRank == nil { options.keyValueType = try keyValueType() }
     options.contextLength = contextLength
     if let instructionSet { options.instructionSet = try chosenInstructionSet(instructionSet) }
     options.ternaryFormat = try ternaryFormat()

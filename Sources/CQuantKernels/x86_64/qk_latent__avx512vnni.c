@@ -1,0 +1,78 @@
+#if defined(__x86_64__)
+#include "qk_latent.h"
+
+#include "bodies/qk_latent_common.h"
+#include "bodies/qk_vector_constants.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+// clang-format off
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), \
+    apply_to = function)
+// clang-format on
+
+#include "bodies/qk_vector_lanes__avx512vnni.inc"
+#include "bodies/qk_vector_math.inc"
+
+QK_ALWAYS vf vf_from_ints(const int32_t *p) {
+  return _mm512_cvtepi32_ps(_mm512_loadu_si512(p));
+}
+
+// 16 numbers in double: every step is exact or correctly rounded.
+QK_ALWAYS void qk_put_codes(const float *x, double low, double inverse, uint8_t *codes) {
+  const __m512d m = _mm512_set1_pd(low), f = _mm512_set1_pd(inverse);
+  const __m256i a = _mm512_cvtpd_epi32(
+      _mm512_mul_pd(_mm512_sub_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x)), m), f));
+  const __m256i b = _mm512_cvtpd_epi32(
+      _mm512_mul_pd(_mm512_sub_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x + 8)), m), f));
+  const __m512i words = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+  _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8(words));
+}
+
+QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
+  const __m512i number = _mm512_cvtps_epi32(q[0]);
+  const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(number, _mm512_set1_epi32(64)), 7);
+  const __m512i low = _mm512_sub_epi32(number, _mm512_slli_epi32(high, 7));
+  const __m128i h = _mm512_cvtepi32_epi8(high), l = _mm512_cvtepi32_epi8(low);
+  _mm_storeu_si128((__m128i *)digits, _mm_unpacklo_epi32(h, l));
+  _mm_storeu_si128((__m128i *)(digits + 16), _mm_unpackhi_epi32(h, l));
+}
+
+// 4 rows x 2 digits: 8 chains hide the latency of a dot, 5 cycles at 1 or 2 a cycle; digits are
+// broadcast from memory.
+#define QK_DOT_ROWS 4
+QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
+                           ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
+                           int32_t *out, ptrdiff_t out_stride) {
+  __m512i sums[QK_DOT_ROWS][2];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_si512();
+#pragma GCC unroll 2
+  for (ptrdiff_t i = 0; i < quads; i++, codes += code_stride) {
+    const __m512i a = _mm512_loadu_si512(codes);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) {
+      int32_t words[2];
+      memcpy(words, digits + r * digit_stride + i * 8, 8);
+      sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], a, _mm512_set1_epi32(words[0]));
+      sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], a, _mm512_set1_epi32(words[1]));
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++)
+    _mm512_storeu_si512(out + r * out_stride,
+                        _mm512_add_epi32(_mm512_slli_epi32(sums[r][0], 7), sums[r][1]));
+}
+
+#define QK_NAME(op) qk_latent_##op##__avx512vnni
+#define QK_TABLE qk_latent__avx512vnni
+// 8 sums: 2 multiply-adds a cycle of latency 4.
+#define QK_PRODUCT_ROWS 8
+#include "bodies/qk_latent_body.inc"
+
+#pragma clang attribute pop
+#endif

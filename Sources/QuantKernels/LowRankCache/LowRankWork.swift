@@ -1,0 +1,488 @@
+import CQuantKernels
+
+/// One call of ``LowRankAttention``, cut into parts for workers.
+///
+/// A *unit* is a group of values with the groups of keys of the same heads. Its rows are its query
+/// heads, each with all queries of a tile: a head's rows lie together. Every kernel call serves all
+/// rows of a group, so that its bytes are read once.
+struct LowRankWork {
+  /// The positions that a query sees.
+  struct Seen {
+    var low: Int
+    var high: Int
+  }
+
+  let layer: LowRankLayer
+  let view: LatentView
+  /// `[count][heads · d_h]`, both.
+  let queries: UnsafePointer<Float>
+  let output: UnsafeMutablePointer<Float>
+  let count: Int
+  let ranges: UnsafePointer<Seen>
+  let factor: Float
+  let softCapLog2E: Float
+  let isExact: Bool
+  let kernels: UnsafePointer<qk_latent_kernels>
+  let states: UnsafePointer<qk_attention_kernels>
+
+  static let partition = Int(QK_LATENT_PARTITION)
+  /// Partitions that are merged before their result is merged with others': fixed, so that bits do
+  /// not depend on threads; four, so that a run's states are a small part of the bytes it reads, and
+  /// 4096 positions of two units still occupy eight threads.
+  static let run = 4
+  private static let header = Int(QK_LATENT_STATE_HEADER)
+
+  private var d: Int { layer.shape.headDimension }
+  private var heads: Int { layer.unitHeads }
+  private var queryWidth: Int { layer.shape.queryHeads * d }
+
+  /// Whether codes of a type are multiplied by digits.
+  private func usesDigits(_ type: LatentType) -> Bool { !isExact && type.bits <= 4 }
+  private var keysUseDigits: Bool {
+    layer.keyMode != .rebuilt && usesDigits(view.pages.keys[0].type)
+  }
+
+  /// The number of things that queries of a unit are multiplied with.
+  private func depth(_ unit: Int) -> Int {
+    layer.keyMode == .commuting ? layer.keyWidths[unit] : d
+  }
+
+  private func stateStride(_ unit: Int) -> Int {
+    Self.header + qk_latent_padded(layer.valueWidths[unit])
+  }
+
+  /// Positions that any of these queries sees.
+  private func visible(_ queries: Range<Int>) -> Range<Int> {
+    var low = Int.max
+    var high = 0
+    for query in queries where ranges[query].low < ranges[query].high {
+      low = min(low, ranges[query].low)
+      high = max(high, ranges[query].high)
+    }
+    return low < high ? low..<high : 0..<0
+  }
+
+  private func partitions(_ positions: Range<Int>) -> Range<Int> {
+    positions.isEmpty
+      ? 0..<0
+      : positions.lowerBound / Self.partition..<(positions.upperBound - 1) / Self.partition + 1
+  }
+
+  // MARK: Running
+
+  /// Rows of a tile: enough that unpacking codes is a small part, few enough for their scores and
+  /// digits to lie in a second-level cache.
+  private static let tileRows = 96
+
+  func run(_ workspace: LowRankWorkspace, _ pool: WorkerPool) throws(QuantError) {
+    let tile = min(count, max(1, Self.tileRows / heads))
+    let tiles = (count + tile - 1) / tile
+    let widest = (0..<layer.units).max { stateStride($0) < stateStride($1) } ?? 0
+    let scratch = Scratch(self, rows: heads * tile, widest: widest)
+    let workers = try workspace.reserve(.workers, bytes: scratch.bytes * pool.threads)
+    let counters = try workspace.reserve(
+      .counters, bytes: MemoryLayout<LowRankCounters>.stride * pool.threads
+    ).bindMemory(to: LowRankCounters.self, capacity: pool.threads)
+    counters.initialize(repeating: LowRankCounters(), count: pool.threads)
+    let prepared = Prepared(self, rows: heads * tile)
+    if tiles > 1 {
+      let queries = try workspace.reserve(.queries, bytes: prepared.bytes * pool.threads)
+      let task = TileTask(
+        work: self, tile: tile, tiles: tiles, scratch: scratch, workers: workers,
+        prepared: prepared, queries: queries, counters: counters)
+      pool.run(parts: tiles * layer.units, task)
+    } else {
+      let queries = try workspace.reserve(.queries, bytes: prepared.bytes * layer.units)
+      // Room for every run that the cache can come to have.
+      let most = (view.capacity + Self.partition * Self.run - 1) / (Self.partition * Self.run)
+      let stateBytes = 4 * heads * tile * stateStride(widest)
+      let runs = try workspace.reserve(.runs, bytes: layer.units * most * stateBytes)
+      let seen = partitions(visible(0..<count))
+      let task = SplitTask(
+        work: self, prepared: prepared, queries: queries, scratch: scratch, workers: workers,
+        runs: runs, most: most, stateBytes: stateBytes,
+        seen: seen.lowerBound / Self.run..<(max(seen.upperBound, 1) - 1) / Self.run + 1,
+        counters: counters)
+      pool.run(parts: layer.units, PrepareTask(split: task))
+      pool.run(parts: layer.units * task.seen.count, task)
+      pool.run(parts: layer.shape.keyValueHeads, FinishTask(split: task))
+    }
+    for worker in 0..<pool.threads {
+      workspace.counters = workspace.counters + counters[worker]
+    }
+  }
+
+  /// A tile of queries of one unit over all that they see.
+  private struct TileTask: ParallelTask {
+    let work: LowRankWork
+    let tile: Int
+    let tiles: Int
+    let scratch: Scratch
+    let workers: UnsafeMutableRawPointer
+    let prepared: Prepared
+    let queries: UnsafeMutableRawPointer
+    let counters: UnsafeMutablePointer<LowRankCounters>
+
+    func run(part: Int, worker: Int) {
+      let unit = part % work.layer.units
+      // The last tiles see the most: they go first, so that no worker is left with a long one.
+      let first = (tiles - 1 - part / work.layer.units) * tile
+      let tile = first..<min(first + tile, work.count)
+      let own = scratch.at(workers, worker)
+      let queries = prepared.at(queries, worker)
+      work.prepare(unit, tile, queries, own, &counters[worker])
+      let rows = work.heads * tile.count
+      let total = own.total
+      work.clear(total, rows, unit)
+      let seen = work.partitions(work.visible(tile))
+      var partition = seen.lowerBound
+      while partition < seen.upperBound {
+        let end = min(seen.upperBound, (partition / LowRankWork.run + 1) * LowRankWork.run)
+        work.attend(
+          unit, tile, partition..<end, queries, into: own.run, own, &counters[worker])
+        work.merge(total, own.run, rows, unit)
+        partition = end
+      }
+      work.finish(unit, tile, heads: 0..<work.heads, total, own, &counters[worker])
+    }
+  }
+
+  /// The queries of one unit, of a call of one tile.
+  private struct PrepareTask: ParallelTask {
+    let split: SplitTask
+
+    func run(part: Int, worker: Int) {
+      split.work.prepare(
+        part, 0..<split.work.count, split.prepared.at(split.queries, part),
+        split.scratch.at(split.workers, worker), &split.counters[worker])
+    }
+  }
+
+  /// All rows of one unit over one run of partitions, into a state of its own.
+  private struct SplitTask: ParallelTask {
+    let work: LowRankWork
+    let prepared: Prepared
+    let queries: UnsafeMutableRawPointer
+    let scratch: Scratch
+    let workers: UnsafeMutableRawPointer
+    let runs: UnsafeMutableRawPointer
+    let most: Int
+    let stateBytes: Int
+    let seen: Range<Int>
+    let counters: UnsafeMutablePointer<LowRankCounters>
+
+    func state(_ unit: Int, _ run: Int) -> UnsafeMutablePointer<Float> {
+      (runs + (unit * most + run) * stateBytes).assumingMemoryBound(to: Float.self)
+    }
+
+    func run(part: Int, worker: Int) {
+      let unit = part / seen.count
+      let run = seen.lowerBound + part % seen.count
+      let tile = 0..<work.count
+      let all = work.partitions(work.visible(tile))
+      let partitions = (run * LowRankWork.run..<(run + 1) * LowRankWork.run).clamped(to: all)
+      work.attend(
+        unit, tile, partitions, prepared.at(queries, unit), into: state(unit, run),
+        scratch.at(workers, worker), &counters[worker])
+    }
+  }
+
+  /// Merges the runs of one key-value head's rows and projects them up.
+  private struct FinishTask: ParallelTask {
+    let split: SplitTask
+
+    func run(part: Int, worker: Int) {
+      let work = split.work
+      let unit = part / work.layer.headsPerGroup
+      let group = work.layer.queriesPerHead
+      let head = part % work.layer.headsPerGroup * group
+      let offset = head * work.count * work.stateStride(unit)
+      let total = split.state(unit, split.seen.lowerBound)
+      for run in split.seen.dropFirst() {
+        work.merge(total + offset, split.state(unit, run) + offset, group * work.count, unit)
+      }
+      work.finish(
+        unit, 0..<work.count, heads: head..<head + group, total,
+        split.scratch.at(split.workers, worker), &split.counters[worker])
+    }
+  }
+
+  // MARK: Memory
+
+  /// What queries of a unit become, `[heads][queries]` rows.
+  struct Prepared {
+    let floats: Int
+    let digits: Int
+    let scales: Int
+    let bytes: Int
+    let stride: Int
+
+    init(_ work: LowRankWork, rows: Int) {
+      let widest = max(work.d, work.layer.keyWidths.max() ?? 0)
+      stride = LowRankLayer.padded(widest)
+      floats = 0
+      digits = (4 * (rows * stride + 16) + 63) / 64 * 64
+      scales = digits + (2 * rows * qk_latent_padded(widest) + 63) / 64 * 64
+      bytes = scales + (8 * rows + 63) / 64 * 64
+    }
+
+    struct Place {
+      let floats: UnsafeMutablePointer<Float>
+      let digits: UnsafeMutablePointer<Int8>
+      let scales: UnsafeMutablePointer<Float>
+    }
+
+    func at(_ base: UnsafeMutableRawPointer, _ index: Int) -> Place {
+      let own = base + index * bytes
+      return Place(
+        floats: own.assumingMemoryBound(to: Float.self),
+        digits: (own + digits).assumingMemoryBound(to: Int8.self),
+        scales: (own + scales).assumingMemoryBound(to: Float.self))
+    }
+  }
+
+  /// A worker's memory.
+  struct Scratch {
+    let scores: Int
+    let states: Int
+    let angles: Int
+    let sums: Int
+    let seen: Int
+    let kernel: Int
+    let bytes: Int
+    let stateBytes: Int
+
+    init(_ work: LowRankWork, rows: Int, widest: Int) {
+      var used = 0
+      func place(_ bytes: Int) -> Int {
+        defer { used += (bytes + 63) / 64 * 64 }
+        return used
+      }
+      let layer = work.layer
+      // Also where queries stand on their way through a product.
+      scores = place(4 * rows * max(LowRankWork.partition, layer.headStride))
+      stateBytes = (4 * rows * work.stateStride(widest) + 63) / 64 * 64
+      states = place(3 * stateBytes)
+      angles = place(2 * 4 * Int(QK_LATENT_BLOCKS) * layer.shape.rotaryPairs)
+      // A head's sums of latents, and what they are projected to.
+      let latents = layer.valueWidths.max() ?? 0
+      sums = place(4 * rows * (latents + layer.headStride) + 64)
+      seen = place(MemoryLayout<qk_latent_seen>.stride * rows)
+      let width = max(layer.keyWidths.max() ?? 0, latents)
+      kernel = place(qk_latent_scratch(rows, width, layer.shape.headDimension))
+      bytes = used
+    }
+
+    struct Place {
+      let scores: UnsafeMutablePointer<Float>
+      /// Of a partition, of a run, and of all.
+      let partition: UnsafeMutablePointer<Float>
+      let run: UnsafeMutablePointer<Float>
+      let total: UnsafeMutablePointer<Float>
+      let angles: UnsafeMutablePointer<Float>
+      let sums: UnsafeMutablePointer<Float>
+      let seen: UnsafeMutablePointer<qk_latent_seen>
+      let kernel: UnsafeMutableRawPointer
+    }
+
+    func at(_ base: UnsafeMutableRawPointer, _ worker: Int) -> Place {
+      let own = base + worker * bytes
+      func floats(_ offset: Int) -> UnsafeMutablePointer<Float> {
+        (own + offset).assumingMemoryBound(to: Float.self)
+      }
+      return Place(
+        scores: floats(scores), partition: floats(states), run: floats(states + stateBytes),
+        total: floats(states + 2 * stateBytes), angles: floats(angles), sums: floats(sums),
+        seen: (own + seen).assumingMemoryBound(to: qk_latent_seen.self), kernel: own + kernel)
+    }
+  }
+
+  // MARK: Steps
+
+  private func clear(_ state: UnsafeMutablePointer<Float>, _ rows: Int, _ unit: Int) {
+    let stride = stateStride(unit)
+    state.update(repeating: 0, count: rows * stride)
+    for row in 0..<rows { state[row * stride] = -.infinity }
+  }
+
+  private func merge(
+    _ state: UnsafeMutablePointer<Float>, _ later: UnsafePointer<Float>, _ rows: Int, _ unit: Int
+  ) {
+    states.pointee.merge(state, later, rows, stateStride(unit) - Self.header)
+  }
+
+  /// Scales the queries of a unit and turns them into what its keys are multiplied with.
+  private func prepare(
+    _ unit: Int, _ tile: Range<Int>, _ place: Prepared.Place, _ own: Scratch.Place,
+    _ counters: inout LowRankCounters
+  ) {
+    let depth = depth(unit)
+    let rows = heads * tile.count
+    let firstHead = unit * heads
+    // Rows of the queries themselves, scaled, head by head.
+    let isCommuting = layer.keyMode == .commuting
+    let stride = isCommuting ? d : depth
+    let source = isCommuting ? own.scores : place.floats
+    for head in 0..<heads {
+      for (index, query) in tile.enumerated() {
+        let row = source + (head * tile.count + index) * stride
+        let from = queries + query * queryWidth + (firstHead + head) * d
+        for element in 0..<d { row[element] = from[element] * factor }
+      }
+    }
+    switch layer.keyMode {
+    case .rebuilt: break
+    case .rotated:
+      if layer.rotation == nil {
+        kernels.pointee.hadamard(source, d, rows, 1 / Float(d).squareRoot())
+      } else {
+        // By way of the scores' room, since the product is not in place.
+        for row in 0..<rows {
+          rotateHeads(layer, kernels, source + row * d, rows: 1, into: own.scores)
+          (source + row * d).update(from: own.scores, count: d)
+        }
+      }
+    case .commuting:
+      let padded = LowRankLayer.padded(depth)
+      for head in 0..<heads {
+        let first = head * tile.count
+        for index in 0..<tile.count {
+          kernels.pointee.product(
+            source + (first + index) * d, d, 1, d,
+            layer.keyUp(unit, head: head / layer.queriesPerHead), padded, depth,
+            place.floats + (first + index) * depth, padded)
+        }
+      }
+      counters.queryMultiplies += rows * depth * d
+    }
+    guard layer.keyMode != .rebuilt else { return }
+    for row in 0..<rows {
+      let numbers = place.floats + row * depth
+      if keysUseDigits {
+        kernels.pointee.digits(
+          numbers, depth, qk_latent_padded(depth),
+          place.digits + row * 2 * qk_latent_padded(depth), place.scales + row,
+          place.scales + rows + row)
+      } else {
+        var sum: Float = 0
+        for element in 0..<depth { sum += numbers[element] }
+        place.scales[row] = 1
+        place.scales[rows + row] = sum
+      }
+    }
+  }
+
+  /// Lets the rows of a unit see a run of partitions, into a state that it begins.
+  private func attend(
+    _ unit: Int, _ tile: Range<Int>, _ partitions: Range<Int>, _ place: Prepared.Place,
+    into run: UnsafeMutablePointer<Float>, _ own: Scratch.Place,
+    _ counters: inout LowRankCounters
+  ) {
+    let rows = heads * tile.count
+    clear(run, rows, unit)
+    let visible = visible(tile)
+    for partition in partitions {
+      let start = partition * Self.partition
+      let from = max(visible.lowerBound - start, 0) / LatentType.block
+      let to = (min(visible.upperBound - start, Self.partition) - 1) / LatentType.block + 1
+      for (index, query) in tile.enumerated() {
+        let low = min(max(ranges[query].low - start, 0), Self.partition)
+        let high = min(max(ranges[query].high - start, 0), Self.partition)
+        own.seen[index] = qk_latent_seen(low: Int32(low), high: Int32(high))
+      }
+      withUnsafeTemporaryAllocation(
+        of: UnsafeRawPointer.self, capacity: Int(QK_LATENT_POINTERS)
+      ) { pointers in
+        guard let pointers = pointers.baseAddress else { return }
+        score(unit, tile.count, partition, from, to, pointers, place, own, &counters)
+        kernels.pointee.soften(
+          own.scores, rows, tile.count, own.seen, from, to, softCapLog2E, own.partition,
+          stateStride(unit))
+        let group = view.pages.values[unit]
+        view.fill(pointers, group, partition: partition)
+        var blocks = qk_latent_group(
+          type: group.type.kernelType, width: group.width, blocks: UnsafePointer(pointers),
+          from: from, to: to)
+        kernels.pointee.weigh(
+          own.scores, rows, usesDigits(group.type) ? 0 : 1, &blocks, own.partition,
+          stateStride(unit), own.kernel)
+        counters.valueBytes += (to - from) * group.blockBytes
+        counters.valueMultiplies += (to - from) * LatentType.block * rows * group.width
+      }
+      merge(run, own.partition, rows, unit)
+    }
+  }
+
+  private func score(
+    _ unit: Int, _ count: Int, _ partition: Int, _ from: Int, _ to: Int,
+    _ pointers: UnsafeMutablePointer<UnsafeRawPointer>, _ place: Prepared.Place,
+    _ own: Scratch.Place, _ counters: inout LowRankCounters
+  ) {
+    let depth = depth(unit)
+    let all = heads * count
+    let groups = layer.keyGroupsPerUnit
+    let rows = all / groups
+    for index in 0..<groups {
+      let number = unit * groups + index
+      let group = view.pages.keys[number]
+      view.fill(pointers, group, partition: partition)
+      var blocks = qk_latent_group(
+        type: group.type.kernelType, width: group.width, blocks: UnsafePointer(pointers),
+        from: from, to: to)
+      let first = index * rows
+      var multiplied = qk_latent_rows(
+        rows: rows,
+        digits: keysUseDigits
+          ? UnsafePointer(place.digits + first * 2 * qk_latent_padded(depth)) : nil,
+        floats: UnsafePointer(place.floats + first * depth), stride: depth,
+        scales: UnsafePointer(place.scales + first),
+        sums: UnsafePointer(place.scales + all + first))
+      let scores = own.scores + first * Self.partition
+      let positions = (to - from) * LatentType.block
+      counters.keyBytes += (to - from) * group.blockBytes
+      counters.scoreMultiplies += positions * rows * depth
+      guard layer.keyMode == .rebuilt else {
+        kernels.pointee.score(&multiplied, &blocks, scores, own.kernel)
+        continue
+      }
+      let pairs = layer.shape.rotaryPairs
+      let sines = own.angles + Int(QK_LATENT_BLOCKS) * pairs
+      layer.fillAngles(partition: partition, cosines: own.angles, sines: sines)
+      var keys = qk_latent_rebuild(
+        heads: layer.headsPerGroup, rows_per_head: rows / layer.headsPerGroup, head_width: d,
+        pairs: pairs, interleaved: layer.shape.rotaryStyle == .interleaved ? 1 : 0,
+        up: layer.keyUp(number), bias: layer.keyBias(number),
+        block_cos: UnsafePointer(own.angles), block_sin: UnsafePointer(sines),
+        cos: layer.cosines, sin: layer.sines)
+      kernels.pointee.rebuild(&multiplied, &blocks, &keys, scores, own.kernel)
+      counters.rebuildMultiplies += positions * group.width * layer.headsPerGroup * d
+    }
+  }
+
+  /// Projects the sums of some heads of a unit up and writes their outputs.
+  private func finish(
+    _ unit: Int, _ tile: Range<Int>, heads some: Range<Int>,
+    _ total: UnsafePointer<Float>, _ own: Scratch.Place, _ counters: inout LowRankCounters
+  ) {
+    let latents = layer.valueWidths[unit]
+    let stride = stateStride(unit)
+    let rows = tile.count
+    let projected = own.sums + LowRankLayer.padded(rows * latents)
+    for head in some {
+      states.pointee.finish(
+        total + head * rows * stride, 1, rows, latents, stride - Self.header, nil, own.sums, 0,
+        nil, 0)
+      let shared = head / layer.queriesPerHead
+      kernels.pointee.product(
+        own.sums, latents, rows, latents, layer.valueUp(unit, head: shared), layer.headStride, d,
+        projected, layer.headStride)
+      let bias = layer.valueBias(unit, head: shared)
+      for (index, query) in tile.enumerated() {
+        let row = projected + index * layer.headStride
+        let target = output + query * queryWidth + (unit * heads + head) * d
+        for element in 0..<d { target[element] = row[element] + (bias?[element] ?? 0) }
+      }
+      counters.upMultiplies += rows * latents * d
+    }
+  }
+}
