@@ -43,7 +43,8 @@ import Testing
         // A weight of 16 bits is 32767 exactly, times a scale that was divided by it.
         #expect((x - y).magnitude <= y.magnitude * 0x1p-22, "\(best)")
       }
-      let one = try AttentionReference.stored([1] + Array(repeating: -1, count: 31), width: 32, type)
+      let ones = [Float](repeating: 1, count: 32)
+      let one = try AttentionReference.stored(ones, width: 32, type)
       #expect((Double(found.logarithms[0]) - 10_000 * Double(one[0])).magnitude <= 0.01)
     }
   }
