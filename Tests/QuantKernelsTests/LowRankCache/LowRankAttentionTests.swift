@@ -64,6 +64,10 @@ import Testing
 
   static let truncated: [LowRankCase] = {
     var cases: [LowRankCase] = []
+    // Commuting latents of every frequency and head: full rank.
+    cases.append(LowRankCase(headDimension: 12, mode: .commuting, hasBias: true))
+    cases.append(
+      LowRankCase(headDimension: 20, mode: .commuting, rotaryDimension: 12, style: .interleaved))
     for mode in LowRankFactors.KeyMode.allCases {
       for type in LatentType.allCases {
         cases.append(
@@ -101,8 +105,8 @@ import Testing
     let exact = relativeError(
       try test.run(cache, queries, first: 396, arithmetic: .exact), expected, to: size)
     #expect(exact <= 1e-6, "floats: \(exact)")
-    // A query's numbers are rounded to 1/32512 of the largest, so that scores of size 10 are off by
-    // some 1e-4; that moves probabilities by as large a share.
+    // A query's numbers are rounded to 1/32512 of the largest, which moves a score of size 3 by up to
+    // 1e-4, and a probability by as large a share; larger scores move by more.
     let digits = relativeError(try test.run(cache, queries, first: 396), expected, to: size)
     #expect(digits <= 3e-4, "digits: \(digits)")
   }

@@ -94,6 +94,8 @@ struct LowRankCase: Sendable, CustomTestStringConvertible {
     if let rank { frequencies = Array(frequencies.prefix(rank / 2)) }
     let rank = 2 * frequencies.count
     var up = [Float](repeating: 0, count: width * rank)
+    // Keys of about unit size, as of the other modes: an element takes two numbers of each latent.
+    let scale = 1 / Float(2 * headsPerGroup).squareRoot()
     for head in 0..<headsPerGroup {
       for (latent, frequency) in frequencies.enumerated() {
         if frequency == pairs {
@@ -104,7 +106,7 @@ struct LowRankCase: Sendable, CustomTestStringConvertible {
           continue
         }
         let (a, b) = shape.elements(ofPair: frequency)
-        let c = random.normals(2)
+        let c = random.normals(2).map { $0 * scale }
         up[(head * headDimension + a) * rank + 2 * latent] = c[0]
         up[(head * headDimension + a) * rank + 2 * latent + 1] = -c[1]
         up[(head * headDimension + b) * rank + 2 * latent] = c[1]
