@@ -18,17 +18,7 @@ public final class PagedKeyValueCache: @unchecked Sendable {
   /// - Throws: ``QuantError`` `.invalidArgument` for a page that the pool has not or that stands
   ///   twice, and for fewer pages than `count` positions take.
   public init(pool: KeyValuePool, pages: [Int32], count: Int = 0) throws(QuantError) {
-    for page in pages where page < 0 || Int(page) >= pool.pageCount {
-      throw QuantError(
-        .invalidArgument, "page table", "page \(page) of a pool of \(pool.pageCount)",
-        remedy: "name pages from 0 to \(pool.pageCount - 1)")
-    }
-    let sorted = pages.sorted()
-    for (page, next) in zip(sorted, sorted.dropFirst()) where page == next {
-      throw QuantError(
-        .invalidArgument, "page table", "page \(page) stands twice",
-        remedy: "share pages between sequences, not within one")
-    }
+    try checkPageTable(pages, poolPages: pool.pageCount)
     guard count >= 0, count <= pages.count * pool.pageSize else {
       throw QuantError(
         .invalidArgument, "page table",
@@ -109,5 +99,21 @@ public final class PagedKeyValueCache: @unchecked Sendable {
       blocksPerPage: max(1, pool.pageSize / KeyValueShape.block), pageBytes: pool.pageBytes,
       table: UnsafePointer(table.base.assumingMemoryBound(to: Int32.self)),
       smallPage: pool.isSmall ? pool.pageSize : nil)
+  }
+}
+
+/// - Throws: ``QuantError`` `.invalidArgument` for a page that the pool does not have or that stands
+///   twice.
+func checkPageTable(_ pages: [Int32], poolPages: Int) throws(QuantError) {
+  for page in pages where page < 0 || Int(page) >= poolPages {
+    throw QuantError(
+      .invalidArgument, "page table", "page \(page) of a pool of \(poolPages)",
+      remedy: "name pages from 0 to \(poolPages - 1)")
+  }
+  let sorted = pages.sorted()
+  for (page, next) in zip(sorted, sorted.dropFirst()) where page == next {
+    throw QuantError(
+      .invalidArgument, "page table", "page \(page) stands twice",
+      remedy: "share pages between sequences, not within one")
   }
 }

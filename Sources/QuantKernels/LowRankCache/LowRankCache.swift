@@ -78,17 +78,7 @@ public final class LowRankCache: @unchecked Sendable {
   private init(
     pool: LowRankPool, pages: [Int32], count: Int, capacity: Int
   ) throws(QuantError) {
-    for page in pages where page < 0 || Int(page) >= pool.pageCount {
-      throw QuantError(
-        .invalidArgument, "page table", "page \(page) of a pool of \(pool.pageCount)",
-        remedy: "name pages from 0 to \(pool.pageCount - 1)")
-    }
-    let sorted = pages.sorted()
-    for (page, next) in zip(sorted, sorted.dropFirst()) where page == next {
-      throw QuantError(
-        .invalidArgument, "page table", "page \(page) stands twice",
-        remedy: "share pages between sequences, not within one")
-    }
+    try checkPageTable(pages, poolPages: pool.pageCount)
     guard 0...capacity ~= count else {
       throw QuantError(
         .invalidArgument, "page table",
