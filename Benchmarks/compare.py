@@ -1,6 +1,6 @@
 """Ours and theirs side by side: every figure of a row is measured in the same rounds, one after the other.
 
-Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|depth|ternary|matmul|attention] [--threads 1,2]
+Usage: compare.py TOOL MODEL VENV_PYTHON [--ternary MODEL] [--rounds R] [--only model|depth|ternary|matmul|attention|latent] [--threads 1,2]
 
 Prints medians with extremes, ratios of medians, versions and flags. A peer whose numbers are wrong is marked
 (!), one that cannot run is named with the reason.
@@ -167,14 +167,25 @@ def compare_depths(options, threads, model, depth, decode):
 WORST_ATTENTION_ERROR = {"f32": 1e-6, "bf16": 1e-4, "f16": 1e-4, "q8_0": 1e-3, "q4_0": 5e-2}
 
 
-def compare_attentions(options, threads):
+def attention_workers(options, threads):
     workers = {
         "llama.cpp": Worker(options.python, "llama_attention.py", threads),
         "PyTorch": Worker(options.python, "torch_attention.py", threads),
     }
-    print(f"\nattention, 32 query heads of 128, {threads} thread(s); decoding with keys and values from memory")
     for name, worker in workers.items():
         print(f"  {name}: {worker.about or 'unavailable: ' + str(worker.reason)}")
+    return workers
+
+
+def attention_requests(workers):
+    """What each peer that runs can be asked for: the peer and its type of keys and values."""
+    requests = {("llama.cpp", type) for type in ("f16", "q8_0", "q4_0")} | {("PyTorch", t) for t in ("f32", "bf16")}
+    return sorted(r for r in requests if not workers[r[0]].reason)
+
+
+def compare_attentions(options, threads):
+    print(f"\nattention, 32 query heads of 128, {threads} thread(s); decoding with keys and values from memory")
+    workers = attention_workers(options, threads)
     for length in (2048, 4096):
         compare_attention(options, threads, workers, length, length, 32)
     for kv_heads in (8, 32):
@@ -187,8 +198,7 @@ def compare_attentions(options, threads):
 
 def compare_attention(options, threads, workers, queries, keys, kv_heads):
     own = ("f32", "f16", "bf16", "q8_0", "q4_0")
-    requests = {("llama.cpp", type) for type in ("f16", "q8_0", "q4_0")} | {("PyTorch", t) for t in ("f32", "bf16")}
-    requests = sorted(r for r in requests if not workers[r[0]].reason)
+    requests = attention_requests(workers)
     times = {("ours", type): [] for type in own} | {r: [] for r in requests}
     errors, failures, rooflines = {}, {}, {type: [] for type in own}
     for round in range(options.rounds):
@@ -228,6 +238,52 @@ def compare_attention(options, threads, workers, queries, keys, kv_heads):
         print(
             f"    {name:10} {type:5} {cells}  ours {equal} {ratio:.2f}×, error {errors.get((name, type), 0):.1e}{wrong}"
         )
+
+
+def compare_latents(options, threads):
+    print(
+        f"\nlow-rank decode attention, 32 query heads of 128, 8 key-value heads, {threads} thread(s): 4-bit rotated keys,"
+        " 4-bit latents of half the values' elements, from memory"
+    )
+    workers = attention_workers(options, threads)
+    for length in (4096, 16384, 65536):
+        compare_latent(options, threads, workers, length)
+    for worker in workers.values():
+        worker.close()
+
+
+def compare_latent(options, threads, workers, length):
+    groups = (2, 4)
+    own = ("f16", "q8_0", "q4_0")
+    requests = attention_requests(workers)
+    latent = {group: [] for group in groups}
+    times = {("ours", type): [] for type in own} | {r: [] for r in requests}
+    bounds = {}
+    for _ in range(options.rounds):
+        for group in groups:
+            run = ours(
+                options.tool, threads, "bench", "latent-attention", "--kv-length", str(length), "--group", str(group),
+                "--beside", ",".join(own), "--repetitions", "1",
+            )
+            bounds[group] = run["bound"]
+            for row in run["caches"]:
+                seconds = row["microseconds"]["median"] * 1e-6
+                (latent[group] if row["cache"] == "low-rank" else times["ours", row["cache"]]).append(seconds)
+        for peer, type in requests:
+            answer = workers[peer].ask(
+                op="attention", queries=1, keys=length, heads=32, kv_heads=8, width=128, type=type,
+                cache_bytes=cache_bytes(), check=False,
+            )
+            if "failed" not in answer:
+                times[peer, type].append(statistics.median(answer["seconds"]))
+    print(f"\n  decode at {length}: ms, and how many times faster low-rank is")
+    for group, seconds in latent.items():
+        print(f"    low-rank, latents of {group} heads  {spread(seconds, 1e3, 2):28} bound by {bounds[group]}")
+    for (name, type), seconds in times.items():
+        ratios = ", ".join(
+            f"group {group} {statistics.median(seconds) / statistics.median(latent[group]):.2f}×" for group in groups
+        ) if seconds else "failed"
+        print(f"    {name:10} {type:5}              {spread(seconds, 1e3, 2):28} {ratios}")
 
 
 def compare_matmuls(options, threads):
@@ -302,7 +358,7 @@ def main():
     parser.add_argument("python")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ternary", help="a BitNet model, measured as the first one is")
-    parser.add_argument("--only", choices=["model", "depth", "ternary", "matmul", "attention"])
+    parser.add_argument("--only", choices=["model", "depth", "ternary", "matmul", "attention", "latent"])
     parser.add_argument("--threads")
     options = parser.parse_args()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -319,6 +375,8 @@ def main():
             compare_matmuls(options, threads)
         if options.only in (None, "attention"):
             compare_attentions(options, threads)
+        if options.only in (None, "latent"):
+            compare_latents(options, threads)
 
 
 main()

@@ -159,15 +159,29 @@ final class CalibrateCommandTests: XCTestCase {
       ])
     XCTAssertEqual(run.status, 0, run.error)
     let cases = try XCTUnwrap(try run.json["cases"] as? [[String: Any]])
-    // Whole keys and values; two groups by two methods by 16 bits and 2 bits rotated or not.
-    XCTAssertEqual(cases.count, 1 + 2 * 2 * 3)
+    // Whole keys and values, and as three types; two groups by two methods by 16 bits and 2 bits
+    // rotated or not.
+    XCTAssertEqual(cases.count, 1 + 3 + 2 * 2 * 3)
+    XCTAssertEqual(
+      cases[..<4].map { $0["type"] as? String }, ["unrounded", "f16", "q8_0", "q4_0"])
     XCTAssertEqual(cases[0]["shareOfFloat16"] as? Double, 1)
     for one in cases {
       XCTAssertGreaterThan(try XCTUnwrap(one["perplexity"] as? Double), 1)
       XCTAssertLessThanOrEqual(try XCTUnwrap(one["shareOfFloat16"] as? Double), 1)
     }
+    // The engine with halves is the simulation without rounding, nearly.
+    let plain = try XCTUnwrap(cases[0]["perplexity"] as? Double)
+    XCTAssertEqual(
+      try XCTUnwrap(cases[1]["perplexity"] as? Double), plain, accuracy: 0.01 * plain)
+    // The best of each size is the least perplexity that fits it.
+    for best in try XCTUnwrap(try run.json["best"] as? [[String: Any]]) {
+      let limit = try XCTUnwrap(best["atMost"] as? Double)
+      let least = cases.filter { ($0["shareOfFloat16"] as? Double ?? 2) <= limit }
+        .compactMap { $0["perplexity"] as? Double }.min()
+      XCTAssertEqual((best["case"] as? [String: Any])?["perplexity"] as? Double, least)
+    }
     for bad in [
-      ["--bits", "5"], ["--bits", "x"], ["--ratios", "2"], ["--ratios", "x"], ["--methods", "x"],
+      ["--beside", "x"], ["--bits", "5"], ["--bits", "x"], ["--ratios", "2"], ["--ratios", "x"], ["--methods", "x"],
       ["--keys", "x"], ["--rotation", "x"], ["--groups", "3"], ["--chunks", "0"],
     ] {
       XCTAssertEqual(try ToolRun(base + bad).status, 64, "\(bad)")

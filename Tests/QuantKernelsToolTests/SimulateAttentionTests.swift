@@ -20,6 +20,29 @@ final class SimulateAttentionTests: XCTestCase {
     return value
   }
 
+  func testGPUKeys() throws {
+    for (device, kernel) in [
+      ("rtx4090", "flash"), ("rtx4090", "unfused"), ("v100", "volta"), ("v100", "xformers"),
+    ] {
+      let run = try run(["--device": device, "--kernel": kernel], ["--json"])
+      XCTAssertEqual(run.status, 0, run.error)
+      let object = try run.json
+      for path in [["counters"], ["counters", "perWarpStep"]] {
+        var part: Any = object
+        for key in path { part = try XCTUnwrap((part as? [String: Any])?[key], "no \(path)") }
+        let counters = try XCTUnwrap(part as? [String: Any])
+        for key in ["wavefronts", "conflicts", "bytes"] {
+          XCTAssertNotNil(try value(counters, "sharedMemory", key) as? Double)
+        }
+        for key in ["requests", "sectors", "bytes"] {
+          XCTAssertGreaterThan(try value(counters, "globalMemory", key) as? Double ?? 0, 0)
+        }
+        XCTAssertGreaterThan(try value(counters, "matrixInstructions") as? Double ?? 0, 0)
+      }
+      XCTAssertGreaterThan(try value(object, "estimate", "microseconds") as? Double ?? 0, 0)
+    }
+  }
+
   func testKernelsAndDevices() throws {
     for device in ["ascend910a", "ascend910b2"] {
       for kernel in ["unfused", "unified", "two-level"] {

@@ -17,6 +17,9 @@ public final class SimulatedPerplexity {
   private let context: Int
   private let pool: WorkerPool
 
+  /// Tokens whose probabilities count.
+  public var scoredTokens: Int { windows.count * (context - 1 - context / 2) }
+
   /// - Parameters:
   ///   - windows: at most so many; nil takes all of the text.
   /// - Throws: ``QuantError`` `.invalidArgument` for a context or a text that will not do, and what
@@ -94,7 +97,7 @@ public final class SimulatedPerplexity {
     BLAS.use(threads: pool.threads)
     try cache.attach(to: decoder)
     var losses: [Double] = []
-    while losses.count < windows.count * (context - 1 - context / 2) {
+    while losses.count < scoredTokens {
       let first = losses.count / (context - 1 - context / 2)
       let members = windows[first..<min(first + decoder.capacity, windows.count)]
       decoder.sequences = members.count

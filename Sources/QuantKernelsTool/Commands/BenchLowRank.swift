@@ -11,7 +11,8 @@ struct BenchLowRank: ParsableCommand {
     discussion: """
       One calibration text is read, factors are made of every combination, and each is applied to \
       another text: keys and values are projected to latents, rounded as the cache's codes would be, \
-      and rebuilt. Windows are those of 'perplexity'. Bytes count scales and minima.
+      and rebuilt. Windows are those of 'perplexity'. Bytes count scales and minima. Caches of whole \
+      keys and values are measured beside them, and the best at each size is named.
 
       EXAMPLES
         quantkernels bench low-rank --model model.gguf --calibrate a.txt --text b.txt --chunks 20
@@ -43,7 +44,7 @@ struct BenchLowRank: ParsableCommand {
   var gradientSamples = 16
 
   @Option(name: .long, help: "Shares of elements to keep.")
-  var ratios = "0.7,0.5"
+  var ratios = "0.95,0.7,0.5"
 
   @Option(name: .long, help: "Heads that share latents (default: 1 and all).")
   var groups: String?
@@ -60,6 +61,9 @@ struct BenchLowRank: ParsableCommand {
   @Option(name: .long, help: "Whether latents are rotated: on, off or both; 16 bits are rotated.")
   var rotation = "both"
 
+  @Option(name: .long, help: "Caches of whole keys and values beside them, or none.")
+  var beside = "f16,q8_0,q4_0"
+
   @Option(name: .long, help: "Ranks are multiples of this, or full.")
   var step = 8
 
@@ -69,15 +73,6 @@ struct BenchLowRank: ParsableCommand {
       "A file that calibration is kept in, for the next run on the same model and text.",
       valueName: "file"))
   var checkpoint: String?
-
-  /// One line of the table.
-  private struct Row {
-    let options: Calibrator.Options?
-    let bits: Int
-    let bytes: Int
-    let achievedRatio: Double
-    let result: SimulatedPerplexity.Result
-  }
 
   func run() throws {
     let combinations = try combinations()
@@ -114,26 +109,34 @@ struct BenchLowRank: ParsableCommand {
         remedy: "choose one of these")
     }
     let rotations = try rotationList()
+    let types = try wholeTypes()
     let start = MonotonicClock.nanoseconds()
     try calibrator.read(
       text: corpus, reading, checkpoint: checkpoint, cancellation: Interruption.flag
     ) { Console.progress("read \($0) of \($1) calibration samples") }
     let simulation = try SimulatedPerplexity(
       model: file, text: measured, context: context, windows: chunks, pool: pool)
-    var rows: [Row] = []
-    func measure(_ options: Calibrator.Options?, bits: Int, _ factors: Calibrator.Result?) throws {
-      let cache = SimulatedCache(factors: factors?.factors, bits: bits)
-      let result = try simulation.measure(cache, cancellation: Interruption.flag) {
-        Console.progress("case \(rows.count + 1), window \($0) of \($1)")
-      }
-      rows.append(
-        Row(
-          options: options, bits: bits, bytes: cache.bytesPerToken(shape),
-          achievedRatio: factors?.achievedRatio ?? 1, result: result))
-      if !common.json { print(rows[rows.count - 1], baseline: rows[0], shape) }
+    var table = LowRankTable()
+    func add(_ row: LowRankTable.Row) {
+      table.append(row)
+      guard !common.json else { return }
+      Console.clearProgress()
+      Console.writeLine(table.line(row))
+      Console.flush()
     }
-    if !common.json { Console.writeLine(Self.heading) }
-    try measure(nil, bits: 16, nil)
+    func measure(_ cache: LowRankTable.Row.Cache, _ factors: LowRankFactors?, bits: Int) throws {
+      let simulated = SimulatedCache(factors: factors, bits: bits)
+      let result = try simulation.measure(simulated, cancellation: Interruption.flag) {
+        Console.progress("case \(table.rows.count + 1), window \($0) of \($1)")
+      }
+      add(
+        LowRankTable.Row(
+          cache: cache, bytes: simulated.bytesPerToken(shape), perplexity: result.perplexity,
+          standardError: result.standardError))
+    }
+    if !common.json { Console.writeLine(LowRankTable.heading) }
+    try measure(.whole(name: "unrounded"), nil, bits: 16)
+    for row in try wholeCaches(types, measured, pool) { add(row) }
     for plan in plans {
       for rotates in rotations {
         var options = plan
@@ -141,18 +144,46 @@ struct BenchLowRank: ParsableCommand {
         // A rotation changes nothing that halves would show.
         let list = bitList.filter { $0 != 16 || rotates == rotations[0] }
         if list.isEmpty { continue }
-        let factors = try calibrator.factors(options, cancellation: Interruption.flag)
-        for bits in list { try measure(options, bits: bits, factors) }
+        let made = try calibrator.factors(options, cancellation: Interruption.flag)
+        for bits in list {
+          try measure(
+            .lowRank(options, achievedRatio: made.achievedRatio, bits: bits), made.factors,
+            bits: bits)
+        }
       }
     }
     let seconds = MonotonicClock.seconds(since: start)
     common.finish(
       [
-        "cases": .array(rows.map { json($0, baseline: rows[0]) }),
-        "scoredTokens": JSON(rows[0].result.scoredTokens),
+        "cases": .array(table.rows.map { table.json($0) }), "best": table.bestJSON,
+        "scoredTokens": JSON(simulation.scoredTokens),
         "calibrationLoss": calibrator.meanLoss.map { JSON($0) } ?? .null,
         "seconds": JSON(seconds),
-      ], text: "\(rows.count) cases, \(fixed(seconds, 1)) s")
+      ], text: table.bestText + "\n\(table.rows.count) cases, \(fixed(seconds, 1)) s")
+  }
+
+  /// The perplexity of the same windows with caches of whole keys and values, by the engine itself
+  /// in float32 arithmetic.
+  private func wholeCaches(
+    _ types: [KeyValueType], _ text: [UInt8], _ pool: WorkerPool
+  ) throws -> [LowRankTable.Row] {
+    guard !types.isEmpty else { return [] }
+    var options = LanguageModel.Options()
+    options.threads = common.threadCount
+    options.arithmetic = .exact
+    let loaded = try LanguageModel(
+      path: model, options: options, cancellation: Interruption.flag
+    ) { Console.progress("packing weights \(fixed($0 * 100, 0)) %") }
+    return try types.map { type in
+      let result = try Perplexity(
+        of: text, model: loaded, options: Perplexity.Options(context: context, windows: chunks),
+        keyValueType: type, cancellation: Interruption.flag
+      ) { done, all, _ in Console.progress("\(type.rawValue) cache, window \(done) of \(all)") }
+      let session = try loaded.makeSession(contextLength: 1, keyValueType: type)
+      return LowRankTable.Row(
+        cache: .whole(name: type.rawValue), bytes: session.keyValueBytesPerToken,
+        perplexity: result.perplexity, standardError: result.standardError)
+    }
   }
 
   /// Methods, key modes and ratios; groups come later.
@@ -189,6 +220,17 @@ struct BenchLowRank: ParsableCommand {
     }
   }
 
+  private func wholeTypes() throws(QuantError) -> [KeyValueType] {
+    var types: [KeyValueType] = []
+    for name in beside.split(separator: ",") where beside != "none" {
+      guard let type = KeyValueType(rawValue: String(name)) else {
+        throw bad("--beside \(beside)", "'\(name)' is no type of a cache")
+      }
+      types.append(type)
+    }
+    return types
+  }
+
   private func numbers(_ text: String, _ option: String) throws(QuantError) -> [Int] {
     var result: [Int] = []
     for part in text.split(separator: ",") {
@@ -200,44 +242,5 @@ struct BenchLowRank: ParsableCommand {
 
   private func bad(_ subject: String, _ problem: String) -> QuantError {
     QuantError(.invalidArgument, subject, problem, remedy: "see 'bench low-rank --help'")
-  }
-
-  // MARK: Printing
-
-  private static let heading =
-    padded("keys", 10, left: true) + padded("method", 11, left: true) + padded("group", 6)
-    + padded("kept %", 8) + padded("bits", 5) + padded("rotated", 8) + padded("bytes", 8)
-    + padded("of f16 %", 9) + padded("perplexity", 12) + padded("±", 8) + padded("over f16 %", 11)
-
-  private func print(_ row: Row, baseline: Row, _ shape: LowRankFactors.Shape) {
-    let options = row.options
-    Console.clearProgress()
-    Console.writeLine(
-      padded(options?.keyMode.rawValue ?? "whole", 10, left: true)
-        + padded(options?.method.rawValue ?? "–", 11, left: true)
-        + padded(options.map { "\($0.headsPerGroup)" } ?? "–", 6)
-        + padded(fixed(row.achievedRatio * 100, 2), 8) + padded("\(row.bits)", 5)
-        + padded(options.map { $0.rotates ? "yes" : "no" } ?? "–", 8) + padded("\(row.bytes)", 8)
-        + padded(fixed(100 * Double(row.bytes) / Double(baseline.bytes), 2), 9)
-        + padded(fixed(row.result.perplexity, 4), 12)
-        + padded(fixed(row.result.standardError, 4), 8)
-        + padded(
-          fixed(100 * (row.result.perplexity / baseline.result.perplexity - 1), 2), 11))
-    Console.flush()
-  }
-
-  private func json(_ row: Row, baseline: Row) -> JSON {
-    [
-      "keys": JSON(row.options?.keyMode.rawValue ?? "whole"),
-      "method": row.options.map { JSON($0.method.rawValue) } ?? .null,
-      "group": row.options.map { JSON($0.headsPerGroup) } ?? .null,
-      "targetRatio": row.options.map { JSON($0.ratio) } ?? .null,
-      "achievedRatio": JSON(row.achievedRatio), "bits": JSON(row.bits),
-      "rotated": row.options.map { .bool($0.rotates) } ?? .null,
-      "keyValueBytesPerToken": JSON(row.bytes),
-      "shareOfFloat16": JSON(Double(row.bytes) / Double(baseline.bytes)),
-      "perplexity": JSON(row.result.perplexity),
-      "standardError": JSON(row.result.standardError),
-    ]
   }
 }

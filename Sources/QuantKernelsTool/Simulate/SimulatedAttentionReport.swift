@@ -6,8 +6,13 @@ struct SimulatedAttentionReport {
   let attention: SimulatedAttention
   let estimate: Estimate
 
-  /// Warps of the grid times products' steps are no fixed unit here: a step is a matrix instruction.
-  private var steps: Double { Double(max(1, attention.counters.matrixInstructionCount)) }
+  /// Steps of all warps: passes over a tile of keys, as many as the block with the most makes.
+  private var warpSteps: Double {
+    let steps = attention.parts.reduce(0) { sum, part in
+      sum + part.launch.blocks * part.launch.warpsPerBlock * part.launch.stepsPerBlock
+    }
+    return Double(max(1, steps))
+  }
   private var lanesPerSecond: Double {
     Double(attention.simulatedLaneAccesses) / max(attention.seconds, 1e-9)
   }
@@ -25,14 +30,7 @@ struct SimulatedAttentionReport {
         "globalMemory": SimulatedMatmulReport.global(counters.globalMemory) { JSON($0) },
         "matrixInstructions": JSON(counters.matrixInstructionCount),
         "barriers": JSON(counters.barriers), "blocks": JSON(counters.blocks),
-        "perMatrixInstruction": [
-          "sharedMemory": SimulatedMatmulReport.shared(counters.sharedMemory) {
-            JSON(Double($0) / steps)
-          },
-          "globalMemory": SimulatedMatmulReport.global(counters.globalMemory) {
-            JSON(Double($0) / steps)
-          },
-        ],
+        "perWarpStep": perWarpStep,
         "sites": .array(counters.sites.map(SimulatedMatmulReport.site)),
       ],
       "workspaceBytes": JSON(attention.workspaceBytes),
@@ -48,6 +46,16 @@ struct SimulatedAttentionReport {
         "limit": .string(occupancy.limit.rawValue),
       ],
       "laneAccessesPerSecond": JSON(lanesPerSecond),
+    ]
+  }
+
+  private var perWarpStep: JSON {
+    let counters = attention.counters
+    func each(_ value: Int) -> JSON { JSON(Double(value) / warpSteps) }
+    return [
+      "sharedMemory": SimulatedMatmulReport.shared(counters.sharedMemory, each),
+      "globalMemory": SimulatedMatmulReport.global(counters.globalMemory, each),
+      "matrixInstructions": each(counters.matrixInstructionCount),
     ]
   }
 
