@@ -14,6 +14,15 @@ let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
+let toolDependencies: [Target.Dependency] = [
+  "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
+  .product(name: "ArgumentParser", package: "swift-argument-parser"),
+]
+
+// Set, the manifest is that of Tests/Fuzz: the command line is a library beside the fuzzers, each of
+// which has libFuzzer's main.
+let isFuzzing = Context.environment["QUANTKERNELS_FUZZ"] != nil
+
 let package = Package(
   name: "QuantKernels",
   platforms: [.macOS(.v15)],
@@ -51,13 +60,12 @@ let package = Package(
     .target(name: "CDeviceModel", cSettings: kernelSettings),
     // Declarations only; which library has them, Calibration says. Accelerate comes with macOS.
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
-    .executableTarget(
-      name: "QuantKernelsTool",
-      dependencies: [
-        "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: swiftSettings),
+    isFuzzing
+      ? .target(
+        name: "QuantKernelsTool", dependencies: toolDependencies,
+        swiftSettings: swiftSettings + [.define("FUZZING")])
+      : .executableTarget(
+        name: "QuantKernelsTool", dependencies: toolDependencies, swiftSettings: swiftSettings),
 
     // MARK: Test support
     .target(
@@ -84,3 +92,17 @@ let package = Package(
       swiftSettings: swiftSettings),
   ]
 )
+
+if isFuzzing {
+  package.products.removeAll { $0.name == "quantkernels" }
+  package.targets.removeAll { $0.type == .test }
+  let fuzzers: [String: Target.Dependency] = [
+    "FuzzGGUF": "LanguageModel", "FuzzSafetensors": "LanguageModel",
+    "FuzzTokenizer": "LanguageModel", "FuzzCommandLine": "QuantKernelsTool",
+  ]
+  for (name, dependency) in fuzzers {
+    package.targets.append(
+      .executableTarget(
+        name: name, dependencies: [dependency, "QuantKernels"], path: "Tests/Fuzz/\(name)"))
+  }
+}

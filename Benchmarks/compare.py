@@ -253,7 +253,7 @@ def compare_latents(options, threads):
 
 
 def compare_latent(options, threads, workers, length):
-    groups = (2, 4)
+    groups = (1, 2, 4)
     own = ("f16", "q8_0", "q4_0")
     requests = attention_requests(workers)
     latent = {group: [] for group in groups}

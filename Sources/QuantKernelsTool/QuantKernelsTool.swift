@@ -3,7 +3,9 @@ import QuantKernels
 
 /// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable:
 /// scripts rely on them.
-@main
+#if !FUZZING  // whose main is the fuzzer's
+  @main
+#endif
 struct QuantKernelsTool: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quantkernels",
