@@ -19,8 +19,7 @@ let toolDependencies: [Target.Dependency] = [
   .product(name: "ArgumentParser", package: "swift-argument-parser"),
 ]
 
-// Set, the manifest is that of Tests/Fuzz: the command line is a library beside the fuzzers, each of
-// which has libFuzzer's main.
+// Set, the manifest is that of Tests/Fuzz: the command line is a library that a fuzzer calls.
 let isFuzzing = Context.environment["QUANTKERNELS_FUZZ"] != nil
 
 let package = Package(
@@ -103,6 +102,8 @@ if isFuzzing {
   for (name, dependency) in fuzzers {
     package.targets.append(
       .executableTarget(
-        name: name, dependencies: [dependency, "QuantKernels"], path: "Tests/Fuzz/\(name)"))
+        name: name, dependencies: [dependency, "QuantKernels", "CLibFuzzer"],
+        path: "Tests/Fuzz/\(name)", swiftSettings: swiftSettings))
   }
+  package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
 }

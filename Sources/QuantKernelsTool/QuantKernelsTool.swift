@@ -3,7 +3,7 @@ import QuantKernels
 
 /// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable:
 /// scripts rely on them.
-#if !FUZZING  // whose main is the fuzzer's
+#if !FUZZING  // a fuzzer has a main of its own
   @main
 #endif
 struct QuantKernelsTool: ParsableCommand {

@@ -9,7 +9,7 @@ need_swift
 need_openblas
 seconds="${1:-300}"
 export QUANTKERNELS_FUZZ=1
-build=(-c release --scratch-path .build-fuzz -Xswiftc -enable-testing -Xswiftc -parse-as-library
+build=(-c release --scratch-path .build-fuzz -Xswiftc -enable-testing
   -Xswiftc -sanitize=fuzzer,address -Xcc -fsanitize=address,fuzzer-no-link)
 for fuzzer in FuzzGGUF FuzzSafetensors FuzzTokenizer FuzzCommandLine; do
   swift build "${build[@]}" --product "$fuzzer" >&2
@@ -31,7 +31,7 @@ run() {
 }
 mkdir -p .build-fuzz/corpus-FuzzGGUF .build-fuzz/corpus-FuzzSafetensors .build-fuzz/corpus-FuzzTokenizer \
   .build-fuzz/corpus-FuzzCommandLine
-QUANTKERNELS_FUZZ_SEEDS=.build-fuzz/corpus-FuzzGGUF "$folder/FuzzGGUF" -runs=0 2>/dev/null
+"$folder/FuzzGGUF" seeds=.build-fuzz/corpus-FuzzGGUF
 cp Tests/Fixtures/Files/official-gguf.bin .build-fuzz/corpus-FuzzGGUF/
 cp Tests/Fixtures/Files/official-safetensors.bin .build-fuzz/corpus-FuzzSafetensors/
 printf '\x01<|im_start|>user\nÇa va, 日本? 🙂<|im_end|>' >.build-fuzz/corpus-FuzzTokenizer/turn

@@ -1,8 +1,7 @@
 @testable import QuantKernelsTool
 
 /// Arguments of any bytes, one a line, and cases files of any bytes: both are read or refused.
-@_cdecl("LLVMFuzzerTestOneInput")
-public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+func test(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   guard count > 0, let start else { return 0 }
   let rest = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
   if start[0] & 1 == 0 {

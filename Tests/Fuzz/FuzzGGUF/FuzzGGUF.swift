@@ -5,8 +5,7 @@ import QuantKernels
 ///
 /// A file that is a native container is rare in mutations, since its checksum must hold: the container's
 /// own parser is reached by the first bytes alone.
-@_cdecl("LLVMFuzzerTestOneInput")
-public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+func test(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = Array(UnsafeBufferPointer(start: start, count: count))
   do throws(QuantError) {
     let file = try GGUFFile(bytes: bytes, name: "fuzz.gguf")
@@ -31,28 +30,19 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   return 0
 }
 
-/// Writes a file to begin with into the folder that the environment names.
-@_cdecl("LLVMFuzzerInitialize")
-public func initialize(
-  _ count: UnsafeMutablePointer<CInt>?,
-  _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>?
-) -> CInt {
-  guard let folder = seedFolder() else { return 0 }
-  do {
-    for architecture in ModelConfiguration.Architecture.allCases {
-      var model = SyntheticModel(architecture)
-      model.layerCount = 1
+/// Writes files to begin with, one an architecture.
+func writeSeeds(into folder: String) throws(QuantError) {
+  for architecture in ModelConfiguration.Architecture.allCases {
+    var model = SyntheticModel(architecture)
+    model.layerCount = 1
+    if !architecture.hasSubNorms {
       model.embeddingLength = 32
       model.feedForwardLength = 32
       model.headCount = 2
       model.keyValueHeadCount = 1
       model.headDimension = 16
       model.contextLength = 32
-      if architecture.hasSubNorms { model = SyntheticModel(architecture) }
-      try model.write(to: "\(folder)/\(architecture.rawValue).gguf")
     }
-  } catch {
-    fatalError("\(error)")
+    try model.write(to: "\(folder)/\(architecture.rawValue).gguf")
   }
-  return 0
 }

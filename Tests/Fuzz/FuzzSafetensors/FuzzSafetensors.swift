@@ -2,8 +2,7 @@ import LanguageModel
 import QuantKernels
 
 /// A safetensors file of any bytes, and the same as factors of a low-rank cache.
-@_cdecl("LLVMFuzzerTestOneInput")
-public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+func test(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = Array(UnsafeBufferPointer(start: start, count: count))
   do throws(QuantError) {
     let file = try SafetensorsFile(bytes: bytes, name: "fuzz.safetensors")

@@ -3,8 +3,7 @@ import QuantKernels
 
 /// Text of any bytes through a byte-level and a SentencePiece tokenizer: ids are in the vocabulary, and
 /// valid UTF-8 comes back.
-@_cdecl("LLVMFuzzerTestOneInput")
-public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+func test(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   guard count > 0, let start else { return 0 }
   // The first byte chooses, the rest is the text.
   let tokenizer = tokenizers[Int(start[0] >> 1) % tokenizers.count]
