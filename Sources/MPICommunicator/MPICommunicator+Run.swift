@@ -76,17 +76,19 @@
         do throws(QuantError) {
           let message = ControlMessage.left(failure, isOwn: ends[rank]?.isOwn == true).bytes
           for peer in 0..<ranks where peer != rank { try link.post(message, to: peer) }
-          try link.wait(for: { [self] in ends[$0] == nil }) { [self] () throws(QuantError) in
-            for peer in 0..<ranks {
-              // What it came for meanwhile will not take place.
-              while ends[peer] == nil, let message = try link.take(from: peer) {
-                if case .left(let error, let isOwn) = message {
-                  ends[peer] = End(error: error, isOwn: isOwn)
+          try link.wait(
+            for: { [self] in ends[$0] == nil },
+            until: { [self] () throws(QuantError) in
+              for peer in 0..<ranks {
+                // What it came for meanwhile will not take place.
+                while ends[peer] == nil, let message = try link.take(from: peer) {
+                  if case .left(let error, let isOwn) = message {
+                    ends[peer] = End(error: error, isOwn: isOwn)
+                  }
                 }
               }
-            }
-            return !ends.contains { $0 == nil }
-          }
+              return !ends.contains { $0 == nil }
+            })
         } catch {
           note(error, breaks: true)
           return failure ?? error

@@ -121,27 +121,27 @@
         receiving: { [self] peer in
           UnsafeMutableRawBufferPointer(
             start: scratch.map { $0.base + peer * slot }, count: own.count * 4)
-        }
-      ) { [self] () throws(QuantError) in
-        guard let base = values.baseAddress, ranks > 1 else { return }
-        if !own.isEmpty, let scratch {
-          let sums = base + own.lowerBound
-          let terms = (0..<ranks).map { peer in
-            peer == rank
-              ? UnsafePointer(sums)
-              : UnsafePointer((scratch.base + peer * slot).assumingMemoryBound(to: Float.self))
+        },
+        then: { [self] () throws(QuantError) in
+          guard let base = values.baseAddress, ranks > 1 else { return }
+          if !own.isEmpty, let scratch {
+            let sums = base + own.lowerBound
+            let terms = (0..<ranks).map { peer in
+              peer == rank
+                ? UnsafePointer(sums)
+                : UnsafePointer((scratch.base + peer * slot).assumingMemoryBound(to: Float.self))
+            }
+            OrderedSum.add(terms, count: own.count) { block, start, count in
+              (sums + start).update(from: block, count: count)
+            }
           }
-          OrderedSum.add(terms, count: own.count) { block, start, count in
-            (sums + start).update(from: block, count: count)
-          }
-        }
-        try link.exchange(
-          sending: { _ in Self.bytes(values, own) },
-          receiving: { [self] peer in
-            UnsafeMutableRawBufferPointer(
-              UnsafeMutableBufferPointer(rebasing: values[part(peer, count)]))
-          })
-      }
+          try link.exchange(
+            sending: { _ in Self.bytes(values, own) },
+            receiving: { [self] peer in
+              UnsafeMutableRawBufferPointer(
+                UnsafeMutableBufferPointer(rebasing: values[part(peer, count)]))
+            })
+        })
     }
 
     public func allGather(
@@ -155,12 +155,12 @@
         receiving: { peer in
           UnsafeMutableRawBufferPointer(
             UnsafeMutableBufferPointer(rebasing: all[peer * own.count..<(peer + 1) * own.count]))
-        }
-      ) { () throws(QuantError) in
-        if let from = own.baseAddress, let to = all.baseAddress {
-          (to + rank * own.count).update(from: from, count: own.count)
-        }
-      }
+        },
+        then: { () throws(QuantError) in
+          if let from = own.baseAddress, let to = all.baseAddress {
+            (to + rank * own.count).update(from: from, count: own.count)
+          }
+        })
     }
 
     public func allToAll(
@@ -182,13 +182,13 @@
         receiving: { peer in
           UnsafeMutableRawBufferPointer(
             UnsafeMutableBufferPointer(rebasing: received[places[peer]]))
-        }
-      ) { () throws(QuantError) in
-        if let from = values.baseAddress, let to = received.baseAddress {
-          (to + places[rank].lowerBound).update(
-            from: from + sources[rank].lowerBound, count: sources[rank].count)
-        }
-      }
+        },
+        then: { () throws(QuantError) in
+          if let from = values.baseAddress, let to = received.baseAddress {
+            (to + places[rank].lowerBound).update(
+              from: from + sources[rank].lowerBound, count: sources[rank].count)
+          }
+        })
     }
 
     /// What only this rank can fail in, before it meets the others; an error ends them too.
@@ -279,26 +279,28 @@
         }
         var told: QuantError?
         var missing: Int?
-        try link.wait(for: { requests[$0] == nil }) { () throws(QuantError) in
-          told = firstFailure
-          for peer in 0..<ranks where requests[peer] == nil && told == nil && missing == nil {
-            if let end = ends[peer] {
-              (told, missing) = (end.error, peer)
-              continue
+        try link.wait(
+          for: { requests[$0] == nil },
+          until: { () throws(QuantError) in
+            told = firstFailure
+            for peer in 0..<ranks where requests[peer] == nil && told == nil && missing == nil {
+              if let end = ends[peer] {
+                (told, missing) = (end.error, peer)
+                continue
+              }
+              switch try link.take(from: peer) {
+              case nil: break
+              case .request(let other, let payload):
+                requests[peer] = other
+                payloads[peer] = payload
+              case .failed(let error): told = error
+              case .left(let error, let isOwn):
+                ends[peer] = End(error: error, isOwn: isOwn)
+                (told, missing) = (error, peer)
+              }
             }
-            switch try link.take(from: peer) {
-            case nil: break
-            case .request(let other, let payload):
-              requests[peer] = other
-              payloads[peer] = payload
-            case .failed(let error): told = error
-            case .left(let error, let isOwn):
-              ends[peer] = End(error: error, isOwn: isOwn)
-              (told, missing) = (error, peer)
-            }
-          }
-          return told != nil || missing != nil || !requests.contains { $0 == nil }
-        }
+            return told != nil || missing != nil || !requests.contains { $0 == nil }
+          })
         if let told {
           note(told, breaks: false)
           throw told

@@ -346,13 +346,15 @@
         }
       }
       if requests.isEmpty { return }
-      try wait(for: { !receiving($0).isEmpty || !sending($0).isEmpty }) { () throws(QuantError) in
-        var isDone: Int32 = 0
-        try Self.check(
-          MPI_Testall(Int32(requests.count), &requests, &isDone, qk_mpi_ignore_statuses()),
-          "MPI_Testall")
-        return isDone != 0
-      }
+      try wait(
+        for: { !receiving($0).isEmpty || !sending($0).isEmpty },
+        until: { () throws(QuantError) in
+          var isDone: Int32 = 0
+          try Self.check(
+            MPI_Testall(Int32(requests.count), &requests, &isDone, qk_mpi_ignore_statuses()),
+            "MPI_Testall")
+          return isDone != 0
+        })
     }
 
     private func inPieces(
