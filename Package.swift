@@ -16,6 +16,7 @@ let swiftSettings: [SwiftSetting] = [
 
 let toolDependencies: [Target.Dependency] = [
   "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
+  .target(name: "MPICommunicator", condition: .when(traits: ["MPI"])),
   .product(name: "ArgumentParser", package: "swift-argument-parser"),
 ]
 
@@ -31,7 +32,12 @@ let package = Package(
     .library(name: "DeviceModel", targets: ["DeviceModel"]),
     .library(name: "LanguageModel", targets: ["LanguageModel"]),
     .library(name: "Calibration", targets: ["Calibration"]),
+    .library(name: "MPICommunicator", targets: ["MPICommunicator"]),
     .executable(name: "quantkernels", targets: ["QuantKernelsTool"]),
+  ],
+  traits: [
+    .trait(name: "MPI", description: "Ranks that are processes, by Open MPI (libopenmpi-dev)."),
+    .default(enabledTraits: []),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -53,12 +59,20 @@ let package = Package(
         .linkedLibrary("openblas", .when(platforms: [.linux])),
         .linkedFramework("Accelerate", .when(platforms: [.macOS])),
       ]),
+    // Empty without the trait, which then needs no MPI.
+    .target(
+      name: "MPICommunicator",
+      dependencies: [
+        "QuantKernels", .target(name: "CMPI", condition: .when(traits: ["MPI"])),
+      ],
+      swiftSettings: swiftSettings),
 
     // MARK: Implementation
     .target(name: "CQuantKernels", cSettings: kernelSettings),
     .target(name: "CDeviceModel", cSettings: kernelSettings),
     // Declarations only; which library has them, Calibration says. Accelerate comes with macOS.
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
     isFuzzing
       ? .target(
         name: "QuantKernelsTool", dependencies: toolDependencies,
@@ -72,6 +86,15 @@ let package = Package(
       swiftSettings: swiftSettings),
 
     .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+
+    // What Tests/MPI/run.sh starts by mpirun.
+    .executableTarget(
+      name: "MPIRanks",
+      dependencies: [
+        "LanguageModel", "QuantKernels", "TestSupport",
+        .target(name: "MPICommunicator", condition: .when(traits: ["MPI"])),
+      ],
+      path: "Tests/MPI/Ranks", swiftSettings: swiftSettings),
 
     // MARK: Tests
     .testTarget(

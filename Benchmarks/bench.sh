@@ -9,8 +9,7 @@ need git git
 need_openblas
 
 if [ "${1:-}" = --smoke ]; then
-  # The build that the tests use, so that continuous integration compiles once.
-  build=(-c release -Xswiftc -enable-testing --scratch-path .build-test)
+  test_build
   swift build "${build[@]}" --product quantkernels
   tool="$(swift build "${build[@]}" --show-bin-path)/quantkernels"
   work=$(mktemp -d)

@@ -63,3 +63,17 @@ need_openblas() {
   done
   apt_install libopenblas-dev
 }
+
+# need_mpi: Open MPI with what a build needs to find it, for ranks that are processes.
+need_mpi() {
+  [ "$(uname -s)" = Linux ] || return 1
+  { command -v mpirun && pkg-config --exists ompi-c; } >/dev/null 2>&1 \
+    || apt_install openmpi-bin libopenmpi-dev pkg-config
+}
+
+# test_build: sets `build`, the options of the build that the tests and the smoke run share, so that continuous
+# integration compiles once; with MPI where there is one, as the tests are those of the build without and more.
+test_build() {
+  build=(-c release -Xswiftc -enable-testing --scratch-path .build-test)
+  if need_mpi; then build+=(--traits MPI); fi
+}

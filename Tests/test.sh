@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests: on this processor, under emulated older processors and ARM ones, and from a clean package that
-# depends on this one by version. The suites run in release: their sweeps take 10 to 90 times longer in debug.
+# All tests: on this processor, under emulated older processors and ARM ones, on ranks that are processes, and from a
+# clean package that depends on this one by version. The suites run in release: their sweeps take 10 to 90 times longer
+# in debug.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
@@ -11,7 +12,7 @@ need_openblas
 echo "== a clean package that depends by version"
 Tests/Consumer/run.sh
 
-build=(-c release -Xswiftc -enable-testing --scratch-path .build-test)
+test_build
 echo "== building the tests"
 swift build "${build[@]}" --build-tests
 
@@ -41,6 +42,13 @@ if [ ! -x "$reference" ] && need_python; then
     || { note "could not install numpy and gguf (no network?)"; rm -rf "$cache/reference"; }
 fi
 [ -x "$reference" ] && export QUANTKERNELS_PYTHON="${QUANTKERNELS_PYTHON:-$reference}"
+
+if [[ " ${build[*]} " == *" MPI "* ]]; then
+  echo "== ranks that are processes"
+  Tests/MPI/run.sh "$(swift build "${build[@]}" --show-bin-path)"
+else
+  echo "== skipped: ranks that are processes (needs openmpi-bin and libopenmpi-dev)"
+fi
 
 # Last, so that its summary ends the output.
 echo "== this processor"

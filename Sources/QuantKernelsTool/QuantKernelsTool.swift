@@ -32,14 +32,14 @@ struct QuantKernelsTool: ParsableCommand {
   static func main() {
     Console.reserveStandardStreams()
     Interruption.install()
-    do {
-      var command = try parseAsRoot()
-      try command.run()
-      Console.flush()
-      try Console.checkOutput()
-    } catch {
-      exitTool(ExitStatus.report(error))
-    }
+    exitTool(
+      ProcessRanks.run {
+        var command = try parseAsRoot()
+        try ProcessRanks.check(command)
+        try command.run()
+        Console.flush()
+        try Console.checkOutput()
+      })
   }
 }
 

@@ -34,11 +34,14 @@ struct ToolRun {
   ///   - interruptWhen: after which SIGINT is sent, or after a minute.
   ///   - redirection: what a shell does to the tool's streams, such as `>/dev/full` or `<&-`.
   ///   - limitKilobytes: the address space that the tool may take.
+  ///   - environment: what is set beside this process's variables.
   init(
     _ arguments: [String], input: String = "", interruptAfter: Double? = nil,
-    interruptWhen: (() -> Bool)? = nil, redirection: String? = nil, limitKilobytes: Int? = nil
+    interruptWhen: (() -> Bool)? = nil, redirection: String? = nil, limitKilobytes: Int? = nil,
+    environment: [String: String] = [:]
   ) throws {
     let process = Process()
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.executableURL = Self.executable
     process.arguments = arguments
     if redirection != nil || limitKilobytes != nil {

@@ -5,6 +5,7 @@
 #include "qk_isa.h"
 #include "qk_latent.h"
 #include "qk_probe.h"
+#include "qk_processors.h"
 #include "qk_lookup.h"
 #include "qk_matmul.h"
 #include "qk_ternary.h"

@@ -45,8 +45,16 @@ extension ModelConverter {
       }
       work.report(index + 1, of: linear.count + 1)
     }
+    var moved = MovedOrders()
+    if options.movesInputOrder {
+      let file = try GGUFFile(path: source)
+      summary.movedBlocks = try moved.move(&layers, path: source)
+      summary.movedAttentions = try moved.moveHeads(
+        &layers, configuration: try ModelConfiguration(file: file), path: source)
+    }
     let final = Self.finalFormat(format, layers.map(\.matrix))
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: groupSize))
+    writer.metadata.merge(moved.metadata) { _, new in new }
     if options.calibrationText != nil { writer.metadata["desc_act"] = String(options.actOrder) }
     for entry in layers {
       try work.check()
@@ -56,7 +64,9 @@ extension ModelConverter {
       try writer.addTensor(entry.name, type: .f16, shape: entry.shape) {
         sink throws(QuantError) in
         try work.check()
-        try sink.write(try Self.halves(try checkpoint.floats(entry), entry.name))
+        let halves = try Self.halves(try checkpoint.floats(entry), entry.name)
+        guard let order = moved.biasOrders[entry.name] else { return try sink.write(halves) }
+        try sink.write(try MovedOrders.gather(halves, order, entry.name))
       }
     }
     summary.converted = linear.count

@@ -33,7 +33,8 @@ public struct ModelConverter {
     /// Quantizes inputs in order of their size over the calibration text (`desc_act`).
     public var actOrder = false
     /// Moves the act-order of down projections into gate and up (the TP-aware pass), once: the file's
-    /// metadata says so. Int4 safetensors only.
+    /// metadata says so. Of int4 safetensors, or with a calibration text; then the order of
+    /// attention's output projections stays inside heads, and is moved into the values.
     public var movesInputOrder = false
     /// Bytes that the conversion may take; nil means the machine's memory.
     public var memoryLimit: Int?
@@ -57,6 +58,8 @@ public struct ModelConverter {
     public var calibration: CalibrationSummary?
     /// Feed-forward blocks whose order was moved.
     public var movedBlocks = 0
+    /// Attentions whose order was moved.
+    public var movedAttentions = 0
   }
 
   /// How far the outputs of calibrated layers are from the original's, over the calibration text:
@@ -118,10 +121,10 @@ public struct ModelConverter {
     try refuseSource([source], as: path)
     try checkCalibration()
     let isInt4 = try ModelFileKind(path: source) == .safetensors
-    if options.movesInputOrder, !isInt4 {
+    if options.movesInputOrder, !isInt4, options.calibrationText == nil {
       throw QuantError(
         .unsupported, source, "has no int4 layers whose order could be moved",
-        remedy: "convert it to gptq with act-order first")
+        remedy: "convert it to gptq with act-order and a calibration text")
     }
     let work = Work(isCancelled: isCancelled, progress: progress)
     switch (try ModelFileKind(path: source), target) {

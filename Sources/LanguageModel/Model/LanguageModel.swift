@@ -161,6 +161,13 @@ public final class LanguageModel: Sendable {
         .unsupported, "--kv-cache palu:\(options.name)", "groups of heads are not cut over ranks",
         remedy: "use one rank, or a dense cache")
     }
+    if let path = self.options.int4Layers,
+      MovedOrders(of: try SafetensorsModel(path: path)).hasMovedValues
+    {
+      throw QuantError(
+        .unsupported, path, "its values are in another order than those of \(options.name)",
+        remedy: "use int4 layers that were converted without --tp-aware, or a dense cache")
+    }
     return try lowRankModel.withLock { model throws(QuantError) in
       if let model { return model }
       let made = try LowRankModel(options, model: self)

@@ -57,12 +57,16 @@ struct Int4Overlay {
     return try matrix.permutingRows(Permutation(order).inverse.order)
   }
 
-  /// The checksum of the order that was moved into a block's gate and up, if one was.
-  func movedOrder(ofDown tensor: GGUFTensor) -> UInt64? {
+  /// The checksum of the order of a down projection's or an attention's output projection's inputs
+  /// that was moved into the outputs before it, if one was.
+  func movedOrder(ofInputsOf tensor: GGUFTensor) -> UInt64? {
     HuggingFaceNames.name(of: tensor.name, architecture: architecture).flatMap {
-      MovedOrders(of: model).order(ofDown: String($0.dropLast(".weight".count)))
+      MovedOrders(of: model).order(ofInputsOf: String($0.dropLast(".weight".count)))
     }
   }
+
+  /// Whether values are in another order than the file's.
+  var hasMovedValues: Bool { MovedOrders(of: model).hasMovedValues }
 
   /// The bias that lies beside a tensor's int4 layer, whose outputs may have been moved.
   ///

@@ -20,18 +20,37 @@ extension LanguageModel {
     progress: (@Sendable (Double) -> Void)? = nil,
     _ body: @escaping @Sendable (_ session: Session, _ rank: Int) throws -> Output
   ) throws(QuantError) -> [Output] {
-    let work: @Sendable (ThreadCommunicator) throws -> Output = { communicator in
+    try run(
+      path: path, options: options, on: ThreadCarrier(ranks: ranks), cancellation: cancellation,
+      progress: progress, body)
+  }
+
+  /// The same on ranks that are threads or processes. Processes each open the file at `path`, which
+  /// must be the same one, and map it; each packs its part only.
+  ///
+  /// - Parameters:
+  ///   - options: of each rank; `threads` are divided among those of one machine.
+  ///   - carrier: what runs the ranks.
+  /// - Returns: what the bodies of this process's ranks return.
+  /// - Throws: as ``run(path:options:ranks:cancellation:progress:_:)`` and the carrier.
+  public static func run<Output: Sendable>(
+    path: String, options: Options = Options(), on carrier: any RankCarrier,
+    cancellation: CancellationFlag? = nil,
+    progress: (@Sendable (Double) -> Void)? = nil,
+    _ body: @escaping @Sendable (_ session: Session, _ rank: Int) throws -> Output
+  ) throws(QuantError) -> [Output] {
+    let threads = carrier.threadsPerRank(of: options.threads)
+    return try carrier.run { communicator in
       var own = options
       own.rank = communicator.rank
-      own.ranks = ranks
-      own.threads = max(1, (options.threads ?? WorkerPool.processorCount) / max(ranks, 1))
+      own.ranks = communicator.ranks
+      own.threads = threads
       var report: ((Double) -> Void)?
       if communicator.rank == 0, let progress { report = { progress($0) } }
       let model = try LanguageModel(
         path: path, options: own, cancellation: cancellation, progress: report)
       return try body(try model.makeSession(communicator: communicator), communicator.rank)
     }
-    return try ThreadCommunicator.run(ranks: ranks, work)
   }
 
   /// This rank's end of the connection, once all ranks have the same model.
@@ -50,7 +69,16 @@ extension LanguageModel {
         remedy: "make sessions of a shared model with each rank's own communicator")
     }
     try communicator.requireAgreement(try fingerprint(), on: "model of the ranks")
+    try communicator.requireAgreement(settings, on: "options of the ranks")
     return communicator
+  }
+
+  /// What of the options must be the same on all ranks.
+  private var settings: UInt64 {
+    let text = "\(options.arithmetic) \(options.keyValueType) \(contextLength)"
+    var hash = XXH64()
+    Array(text.utf8).withUnsafeBytes { hash.update($0) }
+    return hash.finish()
   }
 
   /// XXH64 of the file's tensors and those of its int4 layers.

@@ -66,7 +66,12 @@ struct ModelCut {
             for: linears[linear].members[member].tensor)
         }
       }
-      if overlay.movedOrder(ofDown: linears[3].members[0].tensor) != nil {
+      if overlay.movedOrder(ofInputsOf: linears[1].members[0].tensor) != nil,
+        linears[0].members[2].bias != nil
+      {
+        linears[0].members[2].bias = try overlay.bias(beside: linears[0].members[2].tensor)
+      }
+      if overlay.movedOrder(ofInputsOf: linears[3].members[0].tensor) != nil {
         for member in linears[2].members.indices where linears[2].members[member].bias != nil {
           linears[2].members[member].bias = try overlay.bias(
             beside: linears[2].members[member].tensor)
@@ -97,8 +102,8 @@ struct ModelCut {
   }
 
   /// The TP-aware pass: the order of the down projection's inputs becomes that of gate's and up's
-  /// outputs. The attention's output projection keeps its order, which crosses heads: ranks sort
-  /// their own inputs.
+  /// outputs. The attention's output projection keeps its order where that crosses heads: ranks sort
+  /// their own inputs. One that stays inside heads was moved into the values by `convert`.
   private func moveOrder(_ linears: inout [WeightPlan.Linear]) throws(QuantError) {
     guard let gate = linears[2].members[0].int4, let up = linears[2].members[1].int4,
       let down = linears[3].members[0].int4
@@ -106,7 +111,7 @@ struct ModelCut {
     let found = try ActOrderMLP(
       gate: gate, up: up, down: down, gateBias: linears[2].members[0].bias,
       upBias: linears[2].members[1].bias, activation: .identity,
-      movedOrder: overlay?.movedOrder(ofDown: linears[3].members[0].tensor))
+      movedOrder: overlay?.movedOrder(ofInputsOf: linears[3].members[0].tensor))
     // A file may come with its order moved; a second pass would be another model.
     let block = found.movedOrder == nil ? try found.movingInputOrder() : found
     linears[2].members[0].int4 = block.gate

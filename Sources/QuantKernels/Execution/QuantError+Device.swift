@@ -16,7 +16,7 @@ extension QuantError {
 
   /// What `body` returns; errors of the device model and of layouts become ``QuantError`` with the
   /// same words, so that a kernel's initializer throws one type.
-  static func translating<Value>(_ body: () throws -> Value) throws(QuantError) -> Value {
+  package static func translating<Value>(_ body: () throws -> Value) throws(QuantError) -> Value {
     do {
       return try body()
     } catch let error as QuantError {

@@ -1,3 +1,4 @@
+import CQuantKernels
 import Synchronization
 
 #if canImport(Glibc)
@@ -42,6 +43,13 @@ public final class WorkerPool: Sendable {
   public static let standard = WorkerPool(threads: WorkerPool.processorCount)
 
   public static var processorCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
+  /// Processors that this process may run on; fewer than there are where it was bound to some, as
+  /// `taskset` and MPI's launchers do.
+  public static var usableProcessorCount: Int {
+    let usable = Int(qk_usable_processors())
+    return usable > 0 ? min(usable, processorCount) : processorCount
+  }
 
   /// - Parameter threads: workers, the caller included; values below 1 count as 1, above 256 as
   ///   256.

@@ -71,15 +71,14 @@ public protocol Communicator: AnyObject, Sendable {
 }
 
 extension Communicator {
-  /// Holds what must be the same on all ranks against the others': a permutation's checksum, a
-  /// file's.
+  /// What every rank passes, by rank; all pass as many.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` on every rank when one differs, and as
-  ///   ``allReduce(_:)``.
-  public func requireAgreement(_ value: UInt64, on subject: String) throws(QuantError) {
-    // Four pieces of 16 bits, which floats hold exactly.
-    let pieces = (0..<4).map { Float(value >> UInt64(16 * $0) & 0xFFFF) }
-    var all = [Float](repeating: 0, count: 4 * ranks)
+  /// - Throws: as ``allReduce(_:)``.
+  public func gather(_ values: [UInt64]) throws(QuantError) -> [[UInt64]] {
+    // Four pieces of 16 bits each, which floats hold exactly.
+    let pieces = values.flatMap { value in (0..<4).map { Float(value >> UInt64(16 * $0) & 0xFFFF) }
+    }
+    var all = [Float](repeating: 0, count: pieces.count * ranks)
     var failure: QuantError?
     pieces.withUnsafeBufferPointer { pieces in
       all.withUnsafeMutableBufferPointer { all in
@@ -87,8 +86,24 @@ extension Communicator {
       }
     }
     if let failure { throw failure }
+    return (0..<ranks).map { rank in
+      values.indices.map { index in
+        (0..<4).reduce(0) {
+          $0 | UInt64(all[rank * pieces.count + 4 * index + $1]) << UInt64(16 * $1)
+        }
+      }
+    }
+  }
+
+  /// Holds what must be the same on all ranks against the others': a permutation's checksum, a
+  /// file's.
+  ///
+  /// - Throws: ``QuantError`` `.invalidData` on every rank when one differs, and as
+  ///   ``allReduce(_:)``.
+  public func requireAgreement(_ value: UInt64, on subject: String) throws(QuantError) {
+    let all = try gather([value])
     // Every rank sees the same values, so that all of them name the same rank.
-    for other in 1..<max(ranks, 1) where Array(all[4 * other..<4 * other + 4]) != Array(all[..<4]) {
+    if let other = all.firstIndex(where: { $0 != all[0] }) {
       throw QuantError(
         .invalidData, subject, "rank \(other) has another one than rank 0",
         remedy: "give every rank the same file and the same options")

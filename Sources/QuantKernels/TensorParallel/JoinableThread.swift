@@ -5,7 +5,7 @@
 #endif
 
 /// A thread whose end can be waited for.
-struct JoinableThread {
+package struct JoinableThread {
   private let thread: pthread_t
 
   private final class Start {
@@ -16,7 +16,7 @@ struct JoinableThread {
   /// Starts a thread that runs `body`.
   ///
   /// - Throws: ``QuantError`` `.outOfMemory` when the system gives no thread.
-  init(_ body: @escaping @Sendable () -> Void) throws(QuantError) {
+  package init(_ body: @escaping @Sendable () -> Void) throws(QuantError) {
     let start = Unmanaged.passRetained(Start(body))
     #if canImport(Darwin)
       var created: pthread_t?
@@ -50,5 +50,5 @@ struct JoinableThread {
   }
 
   /// Returns when the thread has ended. Once.
-  func join() { pthread_join(thread, nil) }
+  package func join() { pthread_join(thread, nil) }
 }

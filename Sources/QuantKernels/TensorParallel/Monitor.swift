@@ -5,11 +5,11 @@
 #endif
 
 /// A lock and a condition: threads that hold it may sleep until another has changed something.
-final class Monitor: @unchecked Sendable {
+package final class Monitor: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-  init() {
+  package init() {
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(condition, nil)
   }
@@ -22,7 +22,7 @@ final class Monitor: @unchecked Sendable {
   }
 
   /// Runs `body` while no other thread is inside.
-  func locked<Result, Failure: Error>(
+  package func locked<Result, Failure: Error>(
     _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
     pthread_mutex_lock(mutex)
@@ -31,8 +31,8 @@ final class Monitor: @unchecked Sendable {
   }
 
   /// Sleeps until ``signal()`` is called, and possibly less: look again. Only inside ``locked(_:)``.
-  func wait() { pthread_cond_wait(condition, mutex) }
+  package func wait() { pthread_cond_wait(condition, mutex) }
 
   /// Wakes all who wait. Only inside ``locked(_:)``.
-  func signal() { pthread_cond_broadcast(condition) }
+  package func signal() { pthread_cond_broadcast(condition) }
 }

@@ -6,37 +6,13 @@
 /// the second even when a rank has failed meanwhile, and no rank takes its memory away from under
 /// another.
 final class RankGroup: @unchecked Sendable {
-  /// What a rank comes for.
+  /// What a rank comes with.
   struct Request {
-    enum Kind: String {
-      case allReduce = "all-reduce"
-      case allGather = "all-gather"
-      case allToAll = "all-to-all"
-      case barrier
-    }
-
-    let kind: Kind
+    let what: CollectiveRequest
     /// What the others may read: the rank's values, or the vectors that an all-reduce adds up.
     let values: UnsafeBufferPointer<Float>
     /// What others may write; in an all-reduce the same memory.
     var sums = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
-    /// Of an all-to-all: how much goes to each rank and comes from it.
-    var counts: [Int] = []
-    var receivedCounts: [Int] = []
-
-    /// Why two ranks' requests are no one collective; nil when they are.
-    func disagreement(_ rank: Int, with other: Request, of otherRank: Int) -> String? {
-      if kind != other.kind || (kind != .allToAll && values.count != other.values.count) {
-        return
-          "came for \(kind.rawValue) of \(values.count) values where rank \(otherRank) came for "
-          + "\(other.kind.rawValue) of \(other.values.count)"
-      }
-      if kind == .allToAll, counts[otherRank] != other.receivedCounts[rank] {
-        return "sends \(counts[otherRank]) values to rank \(otherRank), which expects "
-          + "\(other.receivedCounts[rank])"
-      }
-      return nil
-    }
   }
 
   let ranks: Int
@@ -110,7 +86,7 @@ final class RankGroup: @unchecked Sendable {
           throw failure
         }
       } else {
-        if let error = disagreement() {
+        if let error = CollectiveRequest.disagreement(among: requests.compactMap { $0?.what }) {
           requests[rank] = nil
           arrived -= 1
           failLocked(error)
@@ -122,22 +98,6 @@ final class RankGroup: @unchecked Sendable {
       }
       return requests.compactMap { $0 }
     }
-  }
-
-  /// The first two ranks that did not come for the same, when all have come.
-  private func disagreement() -> QuantError? {
-    let requests = requests.compactMap { $0 }
-    for (rank, request) in requests.enumerated() {
-      // In an all-to-all every pair has its own counts; else equal to rank 0's is equal to all.
-      for other in request.kind == .allToAll ? requests.indices : 0..<1 {
-        if let problem = request.disagreement(rank, with: requests[other], of: other) {
-          return QuantError(
-            .invalidArgument, "rank \(rank)", problem,
-            remedy: "call the same collectives with the same sizes on every rank")
-        }
-      }
-    }
-    return nil
   }
 
   /// Comes to the second door and returns when all have.

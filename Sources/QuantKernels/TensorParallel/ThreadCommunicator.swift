@@ -82,96 +82,73 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
   public func barrier() throws(QuantError) {
     _ = try group.enter(
       rank,
-      RankGroup.Request(kind: .barrier, values: UnsafeBufferPointer(start: nil, count: 0)))
+      RankGroup.Request(
+        what: CollectiveRequest(.barrier, count: 0),
+        values: UnsafeBufferPointer(start: nil, count: 0)))
     group.exit(rank)
   }
 
   public func allReduce(_ values: UnsafeMutableBufferPointer<Float>) throws(QuantError) {
     let start = MonotonicClock.nanoseconds()
+    let what = CollectiveRequest(.allReduce, count: values.count)
     let all = try group.enter(
-      rank,
-      RankGroup.Request(
-        kind: .allReduce, values: UnsafeBufferPointer(values), sums: values))
-    let own = Self.part(rank, of: ranks, count: values.count)
-    Self.sum(all.map(\.sums), over: own)
-    group.exit(rank)
-    if ranks == 1 || values.isEmpty { return }
-    monitor.locked {
-      counted.collectives += 1
-      counted.seconds += MonotonicClock.seconds(since: start)
-      for other in 0..<ranks where other != rank {
-        // My terms of the part that another adds up, then my sums to it.
-        let theirs = Self.part(other, of: ranks, count: values.count)
-        counted.messages += (theirs.isEmpty ? 0 : 1) + (own.isEmpty ? 0 : 1)
-        counted.bytes += (theirs.count + own.count) * MemoryLayout<Float>.size
+      rank, RankGroup.Request(what: what, values: UnsafeBufferPointer(values), sums: values))
+    let own = CollectiveRequest.part(rank, of: ranks, count: values.count)
+    let parts = all.compactMap { $0.sums.baseAddress.map { $0 + own.lowerBound } }
+    if !own.isEmpty {
+      OrderedSum.add(parts.map { UnsafePointer($0) }, count: own.count) { sums, start, count in
+        for part in parts { (part + start).update(from: sums, count: count) }
       }
     }
+    group.exit(rank)
+    count(what, since: start)
   }
 
   public func allGather(
     _ own: UnsafeBufferPointer<Float>, into all: UnsafeMutableBufferPointer<Float>
   ) throws(QuantError) {
-    let (wanted, overflows) = own.count.multipliedReportingOverflow(by: ranks)
-    guard !overflows, all.count == wanted else {
-      throw refused("all-gather of \(own.count) values into \(all.count) of \(ranks) ranks")
+    let what = try checked { () throws(QuantError) in
+      try CollectiveRequest.allGather(own.count, into: all.count, rank: rank, ranks: ranks)
     }
     let start = MonotonicClock.nanoseconds()
-    let requests = try group.enter(rank, RankGroup.Request(kind: .allGather, values: own))
+    let requests = try group.enter(rank, RankGroup.Request(what: what, values: own))
     for (other, request) in requests.enumerated() {
       Self.copy(request.values, into: all, at: other * own.count)
     }
     group.exit(rank)
-    if ranks == 1 || own.isEmpty { return }
-    count(messages: ranks - 1, floats: (ranks - 1) * own.count, since: start)
+    count(what, since: start)
   }
 
   public func allToAll(
     _ values: UnsafeBufferPointer<Float>, counts: [Int],
     into received: UnsafeMutableBufferPointer<Float>, receivedCounts: [Int]
   ) throws(QuantError) {
-    guard Self.cuts(values.count, counts, ranks), Self.cuts(received.count, receivedCounts, ranks)
-    else {
-      throw refused(
-        "all-to-all of \(values.count) values in \(counts.count) parts, for \(received.count) in "
-          + "\(receivedCounts.count)")
+    let what = try checked { () throws(QuantError) in
+      try CollectiveRequest.allToAll(
+        values.count, counts: counts, into: received.count, receivedCounts: receivedCounts,
+        rank: rank, ranks: ranks)
     }
     let start = MonotonicClock.nanoseconds()
-    let requests = try group.enter(
-      rank,
-      RankGroup.Request(
-        kind: .allToAll, values: values, counts: counts, receivedCounts: receivedCounts))
+    let requests = try group.enter(rank, RankGroup.Request(what: what, values: values))
     var place = 0
     for request in requests {
-      let first = request.counts[..<rank].reduce(0, +)
-      let part = request.values[first..<first + request.counts[rank]]
+      let first = request.what.counts[..<rank].reduce(0, +)
+      let part = request.values[first..<first + request.what.counts[rank]]
       Self.copy(UnsafeBufferPointer(rebasing: part), into: received, at: place)
       place += part.count
     }
     group.exit(rank)
-    var sent = counts
-    sent[rank] = 0
-    let floats = sent.reduce(0, +)
-    if ranks == 1 || values.isEmpty { return }
-    count(messages: sent.count { $0 > 0 }, floats: floats, since: start)
+    count(what, since: start)
   }
 
-  /// An error of this rank's arguments, which ends the others too.
-  private func refused(_ problem: String) -> QuantError {
-    let error = QuantError(
-      .invalidArgument, "rank \(rank)", problem,
-      remedy: "pass counts for every rank that add up to the values")
-    group.fail(error)
-    return error
-  }
-
-  private static func cuts(_ count: Int, _ parts: [Int], _ ranks: Int) -> Bool {
-    guard parts.count == ranks else { return false }
-    var left = count
-    for part in parts {
-      guard part >= 0, part <= left else { return false }
-      left -= part
+  /// A request that this rank may make; an error of its arguments ends the others too.
+  private func checked(
+    _ request: () throws(QuantError) -> CollectiveRequest
+  ) throws(QuantError) -> CollectiveRequest {
+    do throws(QuantError) { return try request() } catch {
+      group.fail(error)
+      throw error
     }
-    return left == 0
   }
 
   private static func copy(
@@ -181,36 +158,8 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
     (to + place).update(from: from, count: values.count)
   }
 
-  private func count(messages: Int, floats: Int, since start: UInt64) {
-    monitor.locked {
-      counted.collectives += 1
-      counted.seconds += MonotonicClock.seconds(since: start)
-      counted.messages += messages
-      counted.bytes += floats * MemoryLayout<Float>.size
-    }
-  }
-
-  /// The elements that a rank adds up: nearly equal parts, the first ones longer.
-  static func part(_ rank: Int, of ranks: Int, count: Int) -> Range<Int> {
-    let (each, rest) = count.quotientAndRemainder(dividingBy: ranks)
-    func edge(_ rank: Int) -> Int { rank * each + min(rank, rest) }
-    return edge(rank)..<edge(rank + 1)
-  }
-
-  /// Adds up elements of all vectors in ascending order and writes the sums into all of them.
-  private static func sum(_ vectors: [UnsafeMutableBufferPointer<Float>], over part: Range<Int>) {
-    let block = 1024
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: block) { sums in
-      for start in stride(from: part.lowerBound, to: part.upperBound, by: block) {
-        let count = min(block, part.upperBound - start)
-        for index in 0..<count { sums[index] = vectors[0][start + index] }
-        for vector in vectors.dropFirst() {
-          for index in 0..<count { sums[index] += vector[start + index] }
-        }
-        for vector in vectors {
-          for index in 0..<count { vector[start + index] = sums[index] }
-        }
-      }
-    }
+  private func count(_ what: CollectiveRequest, since start: UInt64) {
+    guard let sent = what.traffic(rank: rank, ranks: ranks) else { return }
+    monitor.locked { counted.add(sent, seconds: MonotonicClock.seconds(since: start)) }
   }
 }

@@ -1,14 +1,15 @@
 import ArgumentParser
 import QuantKernels
 
-/// `bench tensor-parallel`: the schemes of an act-order block on threads.
-struct BenchTensorParallel: ParsableCommand {
+/// `bench tensor-parallel`: the schemes of an act-order block on threads, or on processes.
+struct BenchTensorParallel: ParsableCommand, RunsOnRanks {
   static let configuration = CommandConfiguration(
     commandName: "tensor-parallel",
-    abstract: "Measured time of the four act-order schemes over ranks that are threads.",
+    abstract:
+      "Measured time of the four act-order schemes over ranks: threads, or mpirun's processes.",
     discussion: """
-      A feed-forward block of random int4 weights in act-order runs on as many threads as ranks, \
-      each with its part. Every round runs each scheme once, beginning with another; ratios are of \
+      A feed-forward block of random int4 weights in act-order runs on ranks, each with its part: \
+      threads of this process, or the processes that mpirun has started. Every round runs each scheme once, beginning with another; ratios are of \
       one round. Bits are compared with those of the first scheme. Local sort adds up in another \
       order, and its groups are padded to the 32 inputs of this package's kernels.
 
@@ -17,12 +18,13 @@ struct BenchTensorParallel: ParsableCommand {
         quantkernels bench tensor-parallel --ranks 4 --m 16 --gated --json
         quantkernels bench tensor-parallel --ranks 8 --k 8192 --hidden 28672 --n 8192 \
       --schemes naive,tp-aware --m 1 --rounds 3 --plain
+        mpirun --bind-to none -n 2 quantkernels bench tensor-parallel
       """)
 
   @OptionGroup var common: CommonOptions
 
-  @Option(name: .long, help: "Ranks, each on a thread of its own.")
-  var ranks = 2
+  @Option(name: .long, help: "Ranks, each on a thread of its own (default: 2; mpirun's processes).")
+  var ranks: Int?
 
   @Option(name: .customLong("m"), help: "Rows of activations, separated by commas.")
   var tokens = "1,4,16"
@@ -79,11 +81,12 @@ struct BenchTensorParallel: ParsableCommand {
       }
       return scheme
     }
-    let threadsPerRank = max(1, common.threadCount / max(ranks, 1))
+    let carrier = try ProcessRanks.carrier(ranks) ?? ThreadCarrier(ranks: 2)
     let example = TensorParallelCase(
       shape: TensorParallelShape(
         inputs: inputs, hidden: hidden, outputs: outputs, groupSize: group, isGated: gated),
-      ranks: ranks, schemes: chosen, counts: counts, threadsPerRank: threadsPerRank,
+      carrier: carrier, schemes: chosen, counts: counts,
+      threadsPerRank: carrier.threadsPerRank(of: common.threads),
       arithmetic: exact ? .exact : .fast, seed: seed)
     let result = try example.measure(rounds: rounds, comparesPlain: plain)
     common.finish(json(example, result), text: text(example, result))
@@ -91,7 +94,9 @@ struct BenchTensorParallel: ParsableCommand {
 
   private func json(_ example: TensorParallelCase, _ result: TensorParallelCase.Result) -> JSON {
     [
-      "ranks": JSON(ranks), "threadsPerRank": JSON(example.threadsPerRank),
+      "ranks": JSON(example.ranks),
+      "carrier": .string(example.carrier is ThreadCarrier ? "threads" : "processes"),
+      "threadsPerRank": JSON(example.threadsPerRank),
       "k": JSON(inputs), "hidden": JSON(hidden), "n": JSON(outputs), "group": JSON(group),
       "gated": .bool(gated), "arithmetic": .string(example.arithmetic.rawValue),
       "kernels": .string(InstructionSet.best.rawValue),
@@ -119,7 +124,8 @@ struct BenchTensorParallel: ParsableCommand {
 
   private func text(_ example: TensorParallelCase, _ result: TensorParallelCase.Result) -> String {
     var lines = [
-      "\(inputs) → \(hidden)\(gated ? " gated" : "") → \(outputs), groups of \(group), \(ranks) "
+      "\(inputs) → \(hidden)\(gated ? " gated" : "") → \(outputs), groups of \(group), \(example.ranks) "
+        + (example.carrier is ThreadCarrier ? "" : "processes as ")
         + "ranks of \(example.threadsPerRank) threads, \(example.arithmetic.rawValue), "
         + InstructionSet.best.rawValue,
       "offline pass \(fixed(result.offline.seconds, 2)) s, peak memory + "

@@ -62,7 +62,10 @@ struct Convert: ParsableCommand {
 
   @Flag(
     name: .long,
-    help: "Move the act-order of down projections into gate and up, once; int4 safetensors only.")
+    help: """
+      Move the act-order of down projections into gate and up, once; of int4 safetensors, or with \
+      --calibrate, where that of attention's outputs moves into the values too.
+      """)
   var tpAware = false
 
   @Option(name: .long, help: "At most so many tokens of the calibration text.")
@@ -110,6 +113,7 @@ struct Convert: ParsableCommand {
         "fallbacks": .array(summary.fallbacks.map { JSON($0) }),
         "groupSize": summary.groupSize.map { JSON($0) } ?? .null, "seconds": JSON(seconds),
         "movedBlocks": JSON(summary.movedBlocks),
+        "movedAttentions": JSON(summary.movedAttentions),
         "calibration": summary.calibration.map(Self.json) ?? .null,
       ],
       text: """

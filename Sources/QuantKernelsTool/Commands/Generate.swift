@@ -3,7 +3,7 @@ import LanguageModel
 import QuantKernels
 
 /// `generate`: continues a prompt and streams the text.
-struct Generate: ParsableCommand {
+struct Generate: ParsableCommand, RunsOnRanks {
   static let configuration = CommandConfiguration(
     abstract: "Generate text from a prompt.",
     discussion: """
@@ -17,6 +17,7 @@ struct Generate: ParsableCommand {
       --temperature 0.8 --seed 7
         quantkernels generate --model model.gguf --int4-layers model.gptq.safetensors --ranks 2 \
       --prompt "Name three rivers."
+        mpirun --bind-to none -n 2 quantkernels generate --model model.gguf --prompt "Name a river."
       """)
 
   @OptionGroup var common: CommonOptions
@@ -49,7 +50,12 @@ struct Generate: ParsableCommand {
   @Flag(name: .long, help: "Read the prompt as plain text.")
   var noChatTemplate = false
 
-  @Option(name: .long, help: "Ranks that share the model, each on threads of its own.")
+  @Option(
+    name: .long,
+    help: """
+      Ranks that share the model, each on threads of its own; under mpirun its processes are the \
+      ranks.
+      """)
   var ranks: Int?
 
   func validate() throws {
@@ -61,7 +67,10 @@ struct Generate: ParsableCommand {
   }
 
   func run() throws {
-    let bytes = try prompt.map { Array($0.utf8) } ?? readText(promptFile)
+    let bytes = try ProcessRanks.fromFirst { () throws(QuantError) in
+      if let prompt { return Array(prompt.utf8) }
+      return try readText(promptFile)
+    }
     var options = GenerationOptions()
     options.maximumTokens = tokens
     options.sampling.temperature = temperature
@@ -73,8 +82,10 @@ struct Generate: ParsableCommand {
     let streams = !common.json
     let result: GenerationResult
     let threads: Int
-    if let ranks {
-      (result, threads) = (try generate(bytes, options, ranks: ranks), common.threadCount)
+    let carrier = try ProcessRanks.carrier(ranks)
+    if let carrier {
+      result = try generate(bytes, options, on: carrier)
+      threads = carrier.threadsPerRank(of: common.threads) * carrier.localRanks
     } else {
       let loaded = try model.load(common)
       result = try generate(bytes, options, loaded.makeSession(), isLoud: true)
@@ -97,26 +108,34 @@ struct Generate: ParsableCommand {
         "promptTokensPerSecond": JSON(result.promptTokensPerSecond),
         "decodeTokensPerSecond": JSON(result.decodeTokensPerSecond),
         "stopReason": JSON(result.reason.rawValue), "threads": JSON(threads),
-        "ranks": JSON(ranks ?? 1),
+        "ranks": JSON(carrier?.ranks ?? 1),
       ], text: "")
   }
 
-  /// On ranks that are threads: all of them generate the same, rank 0 shows it.
+  /// On ranks: all of them generate the same, rank 0 shows it.
   private func generate(
-    _ bytes: [UInt8], _ options: GenerationOptions, ranks: Int
+    _ bytes: [UInt8], _ options: GenerationOptions, on carrier: any RankCarrier
   ) throws(QuantError) -> GenerationResult {
     let command = self
+    var settings = XXH64()
+    Array("\(options)".utf8).withUnsafeBytes { settings.update($0) }
+    bytes.withUnsafeBytes { settings.update($0) }
+    try ProcessRanks.requireAgreement(settings.finish(), on: "sampling of the ranks")
     let body: @Sendable (Session, Int) throws -> GenerationResult = { session, rank in
       let result = try command.generate(bytes, options, session, isLoud: rank == 0)
       if result.reason == .cancelled || result.reason == .callback {
+        try Console.checkOutput()
         // The others may be in the middle of a step.
         throw QuantError(
           .cancelled, "generation", "the work was cancelled", remedy: "start it again when wanted")
       }
       return result
     }
+    var modelOptions = try model.options(common)
+    // All of this machine's, unless the user says how many.
+    modelOptions.threads = common.threads
     return try LanguageModel.run(
-      path: model.model, options: try model.options(common), ranks: ranks,
+      path: model.model, options: modelOptions, on: carrier,
       cancellation: Interruption.flag,
       progress: { Console.progress("packing weights \(fixed($0 * 100, 0)) %") }, body)[0]
   }

@@ -259,7 +259,8 @@ struct TensorParallelReproduction {
     for ranks in ranks {
       Console.progress("tp-aware: \(ranks) ranks on threads")
       let result = try TensorParallelCase(
-        shape: shape, ranks: ranks, schemes: TensorParallelScheme.allCases, counts: [1, 16],
+        shape: shape, carrier: ThreadCarrier(ranks: ranks), schemes: TensorParallelScheme.allCases,
+        counts: [1, 16],
         threadsPerRank: 1, arithmetic: .fast, seed: 1
       ).measure(rounds: 0, comparesPlain: false)
       equal.append(
@@ -272,7 +273,8 @@ struct TensorParallelReproduction {
         ours: .string(equal.map { $0 ? "equal" : "different" }.joined(separator: " ")),
         kind: .measured, equal.allSatisfy { $0 } ? .holds : .fails))
     let result = try TensorParallelCase(
-      shape: shape, ranks: 2, schemes: TensorParallelScheme.allCases, counts: [1, 4, 16],
+      shape: shape, carrier: ThreadCarrier(ranks: 2), schemes: TensorParallelScheme.allCases,
+      counts: [1, 4, 16],
       threadsPerRank: max(1, threads / 2), arithmetic: .fast, seed: 1
     ).measure(rounds: 15, comparesPlain: false)
     for cell in result.cells where cell.scheme != .tpAware {

@@ -15,6 +15,14 @@ enum Console {
   /// `errno` of the first write to standard output that failed, or 0.
   private static let outputFailure = Atomic<Int32>(0)
 
+  private static let silence = Atomic<Bool>(false)
+
+  /// Whether nothing is shown: of several processes that do one work, one speaks.
+  static var isSilent: Bool {
+    get { silence.load(ordering: .relaxed) }
+    set { silence.store(newValue, ordering: .relaxed) }
+  }
+
   /// Opens /dev/null for the standard streams that the caller closed, so that no file of ours gets
   /// their numbers; the wrong way round, so that reading or writing them still fails.
   static func reserveStandardStreams() {
@@ -119,6 +127,7 @@ enum Console {
   /// Gives `errno` where it fails, else 0.
   @discardableResult
   private static func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Int32 {
+    if isSilent { return 0 }
     var written = 0
     while written < bytes.count {
       let count = bytes[written...].withUnsafeBytes {

@@ -7,16 +7,19 @@ import QuantKernels
   import Darwin
 #endif
 
-/// A real act-order block over threads: what `bench tensor-parallel` times and checks.
+/// A real act-order block over ranks: what `bench tensor-parallel` times and checks.
 struct TensorParallelCase {
   let shape: TensorParallelShape
-  let ranks: Int
+  /// What runs the ranks.
+  let carrier: any RankCarrier
   let schemes: [TensorParallelScheme]
   let counts: [Int]
   /// Workers of each rank.
   let threadsPerRank: Int
   let arithmetic: Arithmetic
   let seed: UInt64
+
+  var ranks: Int { carrier.ranks }
 
   /// The offline pass, once.
   struct Offline {
@@ -118,9 +121,9 @@ struct TensorParallelCase {
 
     let inputs = inputs()
     Console.progress("cutting and packing for \(ranks) ranks")
-    let (schemes, counts, ranks) = (schemes, counts, ranks)
+    let (schemes, counts) = (schemes, counts)
     let (shape, arithmetic, threads) = (shape, arithmetic, threadsPerRank)
-    let perRank = try ThreadCommunicator.run(ranks: ranks) {
+    let own = try carrier.run {
       communicator -> (cells: [Cell], first: [Float], weightBytes: [Int]) in
       let pool = WorkerPool(threads: threads)
       var layers: [TensorParallelMLP] = []
@@ -128,7 +131,7 @@ struct TensorParallelCase {
         try Interruption.check()
         let shard = try MLPShard(
           scheme == .tpAware ? moved : block, scheme: scheme, rank: communicator.rank,
-          ranks: ranks)
+          ranks: communicator.ranks)
         layers.append(
           try TensorParallelMLP(
             shard, communicator: communicator, arithmetic: arithmetic, pool: pool))
@@ -176,18 +179,20 @@ struct TensorParallelCase {
           }
         }
       }
+      // What holds of all ranks.
+      let all = try communicator.gather(
+        cells.flatMap { [UInt64($0.bytesPerRank), $0.isEqual ? 1 : 0] })
+      for index in cells.indices {
+        cells[index].bytesPerRank = all.reduce(0) { max($0, Int($1[2 * index])) }
+        cells[index].isEqual = all.allSatisfy { $0[2 * index + 1] == 1 }
+      }
       return (cells, firstOutput, layers.map { $0.shard.weightBytes })
-    }
-    var cells = perRank[0].cells
-    for index in cells.indices {
-      cells[index].bytesPerRank = perRank.reduce(0) { max($0, $1.cells[index].bytesPerRank) }
-      cells[index].isEqual = perRank.allSatisfy { $0.cells[index].isEqual }
-    }
+    }[0]
     return Result(
-      offline: offline, cells: cells, weightBytes: perRank[0].weightBytes,
-      plainDifference: comparesPlain
+      offline: offline, cells: own.cells, weightBytes: own.weightBytes,
+      plainDifference: comparesPlain && ProcessRanks.isFirst
         ? Self.difference(
-          perRank[0].first,
+          own.first,
           try plain(block, Array(inputs[..<((counts.last ?? 0) * shape.inputs)]))) : nil)
   }
 
@@ -223,10 +228,12 @@ struct TensorParallelCase {
         shape: shape, count: 1, scheme: scheme, ranks: ranks, order: order)
     }
     let matrices = shape.isGated ? 3 : 2
+    // Processes each make the block, threads share it.
+    let copies = carrier is ThreadCarrier ? 1 : carrier.localRanks
     try MemoryRequirement.check(
       // Codes of the block and of its moved copy, one a byte, and packed parts for each scheme.
       MemoryRequirement.sum([
-        [2 * matrices + schemes.count * 2, shape.hidden, max(shape.inputs, shape.outputs)]
+        [2 * matrices * copies + schemes.count * 2, shape.hidden, max(shape.inputs, shape.outputs)]
       ]), subject: "block", remedy: "use smaller extents or fewer schemes")
   }
 

@@ -323,6 +323,96 @@ import Testing
     }
   }
 
+  /// Calibrated and moved at once: the order of attention's outputs stays inside heads, and lies in
+  /// the values' rows and biases; the mark names it.
+  @Test(arguments: [true, false])
+  func orderOfHeadsMoves(hasBiases: Bool) throws {
+    let (heads, keyValueHeads, dimension) = (6, 3, 32)
+    let bench = try Workbench(.llama, type: .f32) {
+      $0.hasBiases = hasBiases
+      $0.headCount = heads
+      $0.keyValueHeadCount = keyValueHeads
+      $0.headDimension = dimension
+      $0.embeddingLength = 96
+    }
+    var options = ModelConverter.Options()
+    options.calibrationText = Self.text
+    options.actOrder = true
+    options.calibrationTokens = 800
+    options.groupSize = 32
+    try bench.convert(bench.source, to: .safetensors(.gptq), "plain.safetensors", options)
+    options.movesInputOrder = true
+    let summary = try bench.convert(
+      bench.source, to: .safetensors(.gptq), "moved.safetensors", options)
+    // The workbench's model has one layer.
+    #expect(summary.movedBlocks == 1 && summary.movedAttentions == 1)
+    let calibration = try #require(summary.calibration)
+    #expect(calibration.layers.allSatisfy { $0.error < $0.roundingError })
+    func layer(_ file: String, _ name: String) throws -> Int4Matrix {
+      try bench.layer(
+        file, "model.layers.0.self_attn.\(name)",
+        bench.safetensors(file).files[0].metadata["checkpoint_format"] == "gptq_v2"
+          ? .gptqV2 : .gptq)
+    }
+    let moved = try layer("moved.safetensors", "v_proj")
+    let value = try layer("plain.safetensors", "v_proj")
+    #expect(try layer("moved.safetensors", "o_proj").inputPermutation == nil)
+    #expect(try layer("plain.safetensors", "o_proj").inputPermutation != nil)
+    for name in ["q_proj", "k_proj"] {
+      #expect(try layer("moved.safetensors", name) == layer("plain.safetensors", name))
+    }
+    // The order, from the rows themselves.
+    let rows = try (0..<value.rows).map { try value.rows($0..<$0 + 1) }
+    let order = try (0..<moved.rows).map { row in
+      Int32(try #require(rows.firstIndex(of: try moved.rows(row..<row + 1))))
+    }
+    #expect(order != Array(0..<Int32(order.count)))
+    for (place, row) in order.enumerated() { #expect(place / dimension == Int(row) / dimension) }
+    let sharing = heads / keyValueHeads
+    let whole = (0..<heads).flatMap { head in
+      (0..<dimension).map { channel in
+        Int32(head * dimension) + order[head / sharing * dimension + channel]
+          - Int32(head / sharing * dimension)
+      }
+    }
+    let model = try bench.safetensors("moved.safetensors")
+    let mark = try #require(model.files[0].metadata["tp_aware.model.layers.0.self_attn"])
+    #expect(UInt64(mark, radix: 16) == (try Permutation(whole)).checksum)
+    if hasBiases {
+      func bias(_ file: String) throws -> [[UInt8]] {
+        let model = try bench.safetensors(file)
+        let name = "model.layers.0.self_attn.v_proj.bias"
+        let bytes = Array(model.bytes(of: try #require(model.tensor(named: name))))
+        return stride(from: 0, to: bytes.count, by: 2).map { Array(bytes[$0..<$0 + 2]) }
+      }
+      let before = try bias("plain.safetensors")
+      #expect(try bias("moved.safetensors") == order.map { before[Int($0)] })
+    }
+    // A second pass is refused; the model is as near to the floats as with an order of any kind.
+    var again = ModelConverter.Options()
+    again.movesInputOrder = true
+    let error = #expect(throws: QuantError.self) {
+      try bench.convert(
+        bench.folder.file("moved.safetensors"), to: .safetensors(.gptq), "d.safetensors", again)
+    }
+    #expect(error?.problem.contains("already") == true)
+    func logits(_ int4: String?) throws -> [Float] {
+      var options = LanguageModel.Options()
+      options.threads = 1
+      options.arithmetic = .exact
+      options.contextLength = 16
+      options.int4Layers = int4.map { bench.folder.file($0) }
+      let session = try LanguageModel(path: bench.source, options: options).makeSession()
+      try session.forward([5, 6, 7])
+      return Array(session.logits)
+    }
+    let floats = try logits(nil)
+    func distance(_ file: String) throws -> Float {
+      zip(try logits(file), floats).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+    }
+    #expect(try distance("moved.safetensors") < 2 * distance("plain.safetensors"))
+  }
+
   @Test func badOptions() throws {
     let bench = try Workbench(.llama, type: .f32)
     func code(

@@ -53,6 +53,33 @@ final class LowRankSessionTests: XCTestCase {
     return try LanguageModel(file: try test.file(), options: options)
   }
 
+  /// Factors have the values' own order; int4 layers whose values were moved have another.
+  func testMovedValuesAreRefused() throws {
+    let bench = try Workbench(.llama, type: .f32)
+    var conversion = ModelConverter.Options()
+    conversion.calibrationText = Array(
+      String(repeating: "The river runs to the sea. ", count: 60).utf8)
+    conversion.actOrder = true
+    conversion.groupSize = 32
+    for (isMoved, name) in [(false, "plain.safetensors"), (true, "moved.safetensors")] {
+      conversion.movesInputOrder = isMoved
+      try bench.convert(bench.source, to: .safetensors(.gptq), name, conversion)
+      var options = LanguageModel.Options()
+      options.threads = 1
+      options.int4Layers = bench.folder.file(name)
+      options.lowRank = try fullRank(
+        LanguageModel(path: bench.source), headsPerGroup: 1, mode: .rotated)
+      let model = try LanguageModel(path: bench.source, options: options)
+      if isMoved {
+        XCTAssertThrowsError(try model.makeSession()) {
+          XCTAssertEqual(($0 as? QuantError)?.code, .unsupported)
+        }
+      } else {
+        XCTAssertNoThrow(try model.makeSession())
+      }
+    }
+  }
+
   private static let models = ModelCase.variants.filter {
     ["llama", "qwen2", "gemma3", "llama with biases, a head and mixed types", "qwen2 with YaRN"]
       .contains($0.name)

@@ -102,12 +102,16 @@ import Testing
   }
 
   /// GPTQ layers with act-order: P2 moved into gate and up, the attention's output sorted by rank.
-  @Test(arguments: [1, 2, 3], [true, false])
-  func ranksOfActOrder(ranks: Int, actOrder: Bool) throws {
+  /// The same with the orders moved by the conversion, that of attention's outputs too.
+  enum Order: CaseIterable { case none, actOrder, moved }
+
+  @Test(arguments: [1, 2, 3], Order.allCases)
+  func ranksOfActOrder(ranks: Int, order: Order) throws {
     let bench = try Self.bench(.llama, type: .f32) { $0.hasBiases = true }
     var options = ModelConverter.Options()
     options.calibrationText = Self.text
-    options.actOrder = actOrder
+    options.actOrder = order != .none
+    options.movesInputOrder = order == .moved
     options.calibrationTokens = 1000
     options.groupSize = 32
     try bench.convert(bench.source, to: .safetensors(.gptq), "int4.safetensors", options)

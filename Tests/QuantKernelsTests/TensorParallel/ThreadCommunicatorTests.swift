@@ -242,6 +242,35 @@ import Testing
     }
   }
 
+  /// Whole numbers of 64 bits from every rank, and the first one that is another.
+  @Test(arguments: [1, 2, 5])
+  func gathersNumbers(ranks: Int) throws {
+    let all = try ThreadCarrier(ranks: ranks).run { communicator in
+      try communicator.requireAgreement(.max - 5, on: "order")
+      return try communicator.gather([UInt64.max - UInt64(communicator.rank), 7, 0])
+    }
+    #expect(all.count == ranks)
+    for numbers in all { #expect(numbers == (0..<ranks).map { [UInt64.max - UInt64($0), 7, 0] }) }
+    guard ranks > 1 else { return }
+    let error = failure(ranks: ranks) { communicator in
+      try communicator.requireAgreement(communicator.rank == ranks - 1 ? 1 << 63 : 0, on: "order")
+    }
+    #expect(error?.code == .invalidData)
+    #expect(error?.description.contains("rank \(ranks - 1) has another one than rank 0") == true)
+  }
+
+  /// Threads of a machine are shared among its ranks, at least one each.
+  @Test func threadsOfRanks() {
+    #expect(ThreadCarrier(ranks: 2).threadsPerRank(of: 8) == 4)
+    #expect(ThreadCarrier(ranks: 3).threadsPerRank(of: 8) == 2)
+    #expect(ThreadCarrier(ranks: 16).threadsPerRank(of: 8) == 1)
+    #expect(ThreadCarrier(ranks: 0).threadsPerRank(of: 8) == 8)
+    let all = WorkerPool.processorCount
+    #expect((1...all).contains(WorkerPool.usableProcessorCount))
+    #expect(ThreadCarrier(ranks: 1).threadsPerRank(of: nil) == WorkerPool.usableProcessorCount)
+    #expect(ThreadCarrier(ranks: all).threadsPerRank(of: nil) == 1)
+  }
+
   /// The modelled carrier counts the modelled collective's messages, and the values still travel.
   @Test func modelledGathersAndExchanges() throws {
     let machine = try Topology.crossbar(devices: 4, link: .nvlink2, host: .pcie3)

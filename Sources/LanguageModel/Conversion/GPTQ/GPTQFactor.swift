@@ -23,21 +23,34 @@ struct GPTQFactor {
   /// - Parameters:
   ///   - sums: Σ x xᵀ, `[columns × columns]`.
   ///   - actOrder: whether inputs are ordered by their diagonal; else they stay.
+  ///   - heads: of whose attention these are the outputs, where the order must stay inside heads so
+  ///     that it can be moved into the values; nil where it need not.
   ///   - damping: relative to the diagonal's mean; ten times as much, again and again, where that is
   ///     not enough.
   /// - Throws: ``QuantError`` `.invalidData` for sums that are not finite or no positive definite
   ///   matrix with any damping.
   /// - Complexity: O(columns³).
-  init(sums: [Double], columns: Int, actOrder: Bool, damping: Double = 0.01) throws(QuantError) {
+  init(
+    sums: [Double], columns: Int, actOrder: Bool, heads: ModelConfiguration? = nil,
+    damping: Double = 0.01
+  ) throws(QuantError) {
     let diagonal = (0..<columns).map { sums[$0 * columns + $0] }
     guard diagonal.allSatisfy({ $0.isFinite && $0 >= 0 }) else {
       throw QuantError(
         .invalidData, "calibration", "the sums of squared inputs are not finite",
         remedy: "check the model by perplexity; calibrate with another text")
     }
-    let places = (0..<columns).sorted { one, other in
-      actOrder && diagonal[one] != diagonal[other]
-        ? diagonal[one] > diagonal[other] : one < other
+    let places: [Int]
+    if actOrder, let heads {
+      places = try HeadOrder.falling(
+        diagonal, heads: heads.headCount, keyValueHeads: heads.keyValueHeadCount,
+        headDimension: heads.headDimension
+      ).order.map { Int($0) }
+    } else {
+      places = (0..<columns).sorted { one, other in
+        actOrder && diagonal[one] != diagonal[other]
+          ? diagonal[one] > diagonal[other] : one < other
+      }
     }
     isDead = diagonal.map { $0 == 0 }
     order = places.map { Int32($0) }

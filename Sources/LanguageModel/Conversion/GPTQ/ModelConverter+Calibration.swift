@@ -35,7 +35,8 @@ extension ModelConverter {
       let wanted = Dictionary(
         uniqueKeysWithValues: part.map { ($0.key, $0.entries[0].shape[1]) })
       let hessians = try Calibration.hessians(of: wanted, model: model, tokens: tokens, work: work)
-      let factors = try factors(of: part.map(\.key), hessians, work)
+      let factors = try factors(
+        of: part.map(\.key), hessians, configuration: model.configuration, work)
       for group in part {
         guard let hessian = hessians[group.key], let factor = factors[group.key] else { continue }
         guard hessian.rows > 0 else {
@@ -122,16 +123,21 @@ extension ModelConverter {
 
   /// Factors of several Hessians, each on one worker.
   private func factors(
-    of keys: [Calibration.Key], _ hessians: [Calibration.Key: CalibrationHessian], _ work: Work
+    of keys: [Calibration.Key], _ hessians: [Calibration.Key: CalibrationHessian],
+    configuration: ModelConfiguration, _ work: Work
   ) throws(QuantError) -> [Calibration.Key: GPTQFactor] {
     let sums = keys.map { hessians[$0].map { (sums: $0.sums, columns: $0.columns) } }
     let results = Mutex<[Result<GPTQFactor, QuantError>?]>(
       Array(repeating: nil, count: keys.count))
     let actOrder = options.actOrder
+    // Where orders are to be moved, that of attention's outputs has to stay inside heads.
+    let heads = options.movesInputOrder ? configuration : nil
     pool.run(parts: keys.count) { part, _ in
       guard let own = sums[part], !work.isCancelled() else { return }
       let result = Result { () throws(QuantError) in
-        try GPTQFactor(sums: own.sums, columns: own.columns, actOrder: actOrder)
+        try GPTQFactor(
+          sums: own.sums, columns: own.columns, actOrder: actOrder,
+          heads: keys[part].linear == 1 ? heads : nil)
       }
       results.withLock { $0[part] = result }
     }

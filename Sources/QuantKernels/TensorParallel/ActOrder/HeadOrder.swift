@@ -53,6 +53,43 @@ public struct HeadOrder: Sendable, Hashable {
     self.values = Permutation(unchecked: values)
   }
 
+  /// The order of an output projection's inputs by falling size, as far as it can be moved: inside
+  /// heads, and one for the query heads that share their values, by the sum of their sizes.
+  ///
+  /// - Parameters:
+  ///   - sizes: of the inputs, `[heads · headDimension]`; equal ones keep their order.
+  ///   - heads: query heads, a multiple of `keyValueHeads`.
+  /// - Throws: ``QuantError`` `.invalidArgument` for sizes that do not fit the heads.
+  /// - Complexity: O(inputs · log headDimension).
+  public static func falling(
+    _ sizes: [Double], heads: Int, keyValueHeads: Int, headDimension: Int
+  ) throws(QuantError) -> Permutation {
+    guard heads >= 1, keyValueHeads >= 1, headDimension >= 1, heads % keyValueHeads == 0,
+      heads.multipliedReportingOverflow(by: headDimension) == (sizes.count, false)
+    else {
+      throw QuantError(
+        .invalidArgument, "order inside heads",
+        "\(sizes.count) inputs for \(heads) heads of \(headDimension), \(keyValueHeads) of values",
+        remedy: "pass the layer's own numbers of heads")
+    }
+    let sharing = heads / keyValueHeads
+    var order: [Int32] = []
+    order.reserveCapacity(sizes.count)
+    for shared in 0..<keyValueHeads {
+      let first = shared * sharing * headDimension
+      let sums = (0..<headDimension).map { channel in
+        (0..<sharing).reduce(0.0) { $0 + sizes[first + $1 * headDimension + channel] }
+      }
+      let channels = (0..<headDimension).sorted {
+        sums[$0] != sums[$1] ? sums[$0] > sums[$1] : $0 < $1
+      }
+      for head in 0..<sharing {
+        for channel in channels { order.append(Int32(first + head * headDimension + channel)) }
+      }
+    }
+    return Permutation(unchecked: order)
+  }
+
   /// Moves the order of `output`'s inputs into `value`'s outputs.
   ///
   /// - Returns: both layers; the output projection takes its inputs as they come.

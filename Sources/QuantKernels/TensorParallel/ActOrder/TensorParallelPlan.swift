@@ -159,7 +159,7 @@ public struct TensorParallelPlan: Sendable {
       let switches =
         scheme == .localSort
         ? GroupIndices.switches(order.indices[own].sorted()) : part / shape.groupSize
-      let sums = ThreadCommunicator.part(rank, of: ranks, count: count * shape.outputs).count
+      let sums = CollectiveRequest.part(rank, of: ranks, count: count * shape.outputs).count
       list.append(
         Rank(
           exchangeBytes: exchanged * count * bytesPerElement,

@@ -273,6 +273,41 @@ import Testing
     #expect(try attended(movedValue, plainOutput) != expected)
   }
 
+  /// Falling sums over the query heads that share values, in every head alike; equal ones stay.
+  @Test(arguments: [(4, 4), (8, 2), (4, 1), (1, 1)])
+  func fallingOrdersStayInsideHeads(heads: Int, keyValueHeads: Int) throws {
+    let dimension = 16
+    var random = RepeatableRandom(seed: 34)
+    let sizes = (0..<heads * dimension).map { _ in Double(Int.random(in: 0...3, using: &random)) }
+    let order = try HeadOrder.falling(
+      sizes, heads: heads, keyValueHeads: keyValueHeads, headDimension: dimension)
+    let values = try HeadOrder(
+      Permutation(order.order), heads: heads, keyValueHeads: keyValueHeads,
+      headDimension: dimension
+    ).values
+    let sharing = heads / keyValueHeads
+    for shared in 0..<keyValueHeads {
+      let channels = values.order[shared * dimension..<(shared + 1) * dimension].map {
+        Int($0) - shared * dimension
+      }
+      let keys = channels.map { channel in
+        (0..<sharing).reduce(0.0) {
+          $0 + sizes[(shared * sharing + $1) * dimension + channel]
+        }
+      }
+      for place in 1..<dimension {
+        #expect(keys[place - 1] >= keys[place])
+        if keys[place - 1] == keys[place] { #expect(channels[place - 1] < channels[place]) }
+      }
+    }
+    #expect(order.isIdentity == false)
+    let error = refusal {
+      _ = try HeadOrder.falling(
+        sizes, heads: heads + 1, keyValueHeads: keyValueHeads, headDimension: dimension)
+    }
+    #expect(error?.code == .invalidArgument)
+  }
+
   @Test func ordersThatCrossHeads() throws {
     func code(_ order: [Int32], heads: Int = 4, keyValueHeads: Int = 2, dimension: Int = 4)
       -> QuantError?
