@@ -81,7 +81,7 @@ extension LatentScoresKernel {
   }
 
   private func latentSlot(_ step: Int) -> Int {
-    let isResident = passes > 1
+    let isResident = headsInTurn > 1
     return (isResident ? step % loader.chunks : step % tile.stages) * addresses.latentBytes
   }
 
@@ -373,6 +373,6 @@ extension LatentScoresKernel {
       warp.count(.conversion, 1)
     }
     // Read last before the barrier behind the parts, and next after the one before the next products.
-    if pass + 1 < passes { try loadQueries(place, pass: pass + 1, &warp) }
+    if pass + 1 < headsInTurn { try loadQueries(place, pass: pass + 1, &warp) }
   }
 }

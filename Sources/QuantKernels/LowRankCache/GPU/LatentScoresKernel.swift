@@ -137,7 +137,7 @@ struct LatentScoresKernel: WarpKernel {
   // MARK: The grid
 
   /// Heads that a block rebuilds one after another.
-  var passes: Int {
+  var headsInTurn: Int {
     if case .rebuild(let heads) = way { heads } else { 1 }
   }
   var tiles: Int { (latents.positions + tile.positions - 1) / tile.positions }
@@ -205,7 +205,7 @@ struct LatentScoresKernel: WarpKernel {
 
   var rowBlocks: Int { max(1, tile.positions / tile.rowWarps / product.rows) }
   var columnBlocks: Int { right.paddedRows / tile.columnWarps / product.columns }
-  var steps: Int { passes * loader.chunks }
+  var steps: Int { headsInTurn * loader.chunks }
 
   func makeRegisters() -> Registers {
     Registers(sums: Array(repeating: FloatAccumulator(), count: 2 * rowBlocks * columnBlocks))

@@ -12,7 +12,7 @@ extension LatentScoresKernel: TimedKernel {
     if latents.isPacked {
       let items = tile.positions * tile.depth / 32
       let rounds = (items + 32 * tile.warps - 1) / (32 * tile.warps)
-      plain += rounds * (60 + (latents.type.bits == 3 ? 24 : 0)) / passes
+      plain += rounds * (60 + (latents.type.bits == 3 ? 24 : 0)) / headsInTurn
     }
     guard way != .direct else { return (plain, special) }
     let pairs = 4 * rowBlocks * columnBlocks
@@ -35,11 +35,11 @@ extension LatentScoresKernel: TimedKernel {
     // Palu's heads of a group ask for the same latents, of which the first brings them from memory;
     // ours asks in the first head's steps alone.
     let missShare: Double =
-      way == .direct ? 1 : 1 / Double(max(passes, blocksPerTile / latents.units))
+      way == .direct ? 1 : 1 / Double(max(headsInTurn, blocksPerTile / latents.units))
     let bytes =
       latents.units * latents.positions * latents.bytesPerPosition + right.byteCount
       + queries.byteCount
-      + 2 * latents.positions * blocksPerTile * passes * rowsPerPass
+      + 2 * latents.positions * blocksPerTile * headsInTurn * rowsPerPass
     return Launch(
       name: name, blocks: blocks, warpsPerBlock: warpsPerBlock,
       registersPerThread: Sourced(

@@ -57,7 +57,7 @@ struct LowRankDecodeRun {
     let scores = try UnfusedScores(
       DeviceAttentionShape(
         queryLength: 1, keyLength: shape.positions, heads: shape.queryHeads,
-        headDimension: shape.headDimension), strip: counting)
+        headDimension: shape.headDimension), strip: false)
     try launch(
       LatentScoresKernel(
         operands.way, tile: operands.tile, latents: operands.keys,
