@@ -249,7 +249,56 @@ final class SimulateCommandTests: XCTestCase {
       XCTAssertEqual(claim["verdict"] as? String, "holds", "\(claim)")
     }
     XCTAssertEqual(claims.count { ($0["claim"] as? String)?.hasPrefix("W2A8") == true }, 8)
-    XCTAssertEqual(try ToolRun(["reproduce", "--only", "palu"]).status, 69)
     XCTAssertEqual(try ToolRun(["reproduce", "--only", "nothing"]).status, 64)
+  }
+
+  func testReproducePalu() throws {
+    let object = try json(["reproduce", "--only", "palu"])
+    let claims = try XCTUnwrap(object["claims"] as? [[String: Any]])
+    for published in [1.61, 1.89, 2.91, 2.2, 6.17] {
+      let headline = claims.filter { $0["published"] as? Double == published }
+      XCTAssertGreaterThanOrEqual(headline.count, 3, "\(published)")
+      for claim in headline {
+        XCTAssertEqual(claim["kind"] as? String, "modelled")
+        XCTAssertNotNil(claim["errorPercent"] as? Double)
+        XCTAssertGreaterThan(try XCTUnwrap(claim["ours"] as? Double), 0)
+      }
+    }
+    let saved = try XCTUnwrap(claims.first { $0["published"] as? Double == 91.25 })
+    XCTAssertEqual(try XCTUnwrap(saved["ours"] as? Double), 91.0, accuracy: 0.05)
+    XCTAssertEqual(saved["verdict"] as? String, "off")
+    XCTAssertEqual(
+      claims.count { ($0["claim"] as? String)?.contains("rebuilding wins only") == true }, 6)
+  }
+
+  func testSimulateLowRank() throws {
+    let arguments = [
+      "simulate", "low-rank", "--device", "rtx4090", "--kv-length", "1000", "--heads", "8",
+      "--kv-heads", "4", "--head-dim", "64", "--group", "2",
+    ]
+    for kernel in ["dense", "palu", "palu-group"] {
+      let object = try json(arguments + ["--kernel", kernel, "--bits", "4"])
+      let estimate = try XCTUnwrap(object["estimate"] as? [String: Any])
+      XCTAssertGreaterThan(try XCTUnwrap(estimate["microseconds"] as? Double), 0)
+      XCTAssertEqual(
+        object["bytesPerToken"] as? Int, kernel == "dense" ? 4 * 4 * 64 : 2 * 2 * (64 / 2 + 4))
+      let text = try ToolRun(arguments + ["--kernel", kernel])
+      XCTAssertEqual(text.status, 0, text.error)
+    }
+    for bad in [
+      ["--kernel", "flash"], ["--kernel", "palu", "--bits", "5"],
+      ["--kernel", "palu", "--group", "3"],
+      ["--kernel", "palu", "--key-rank", "0"], ["--kernel", "palu", "--model-width", "0"],
+      ["--kernel", "palu", "--group", "9223372036854775807"],
+    ] {
+      XCTAssertEqual(try ToolRun(arguments + bad).status, 64, "\(bad)")
+    }
+    XCTAssertEqual(try ToolRun(arguments + ["--kernel", "palu", "--bits", "8"]).status, 69)
+    XCTAssertEqual(
+      try ToolRun(
+        ["simulate", "low-rank", "--device", "v100"] + arguments.dropFirst(4) + [
+          "--kernel", "palu",
+        ]
+      ).status, 69)
   }
 }

@@ -131,3 +131,19 @@ public struct DeviceSpec: Sendable, Hashable {
 
   public func hash(into hasher: inout Hasher) { hasher.combine(identifier) }
 }
+
+extension DeviceSpec {
+  /// FLOP of binary16 products with float32 sums for each byte that streams from memory: the
+  /// machine's balance.
+  public var flopPerByte: Double {
+    2 * tensorFloat32Sums.value * multiprocessors.value * sustainedClock.value / dramBandwidth
+  }
+
+  /// The device with tensor rate and memory bandwidth scaled, everything else as it is.
+  public func scaled(compute: Double, bandwidth: Double) -> DeviceSpec {
+    var copy = self
+    copy.tensorFloat32Sums = tensorFloat32Sums.scaled(by: compute)
+    copy.dramPeak = dramPeak.scaled(by: bandwidth)
+    return copy
+  }
+}

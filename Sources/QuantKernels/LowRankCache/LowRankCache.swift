@@ -134,11 +134,7 @@ public final class LowRankCache: @unchecked Sendable {
     let keyWidth = layer.inputWidth(.key)
     let valueWidth = layer.inputWidth(.value)
     if nonFinite == .refuse {
-      // A rotation keeps the length of a vector, so it can make a number larger by √d_h.
-      let growth = Float((layer.keyWidths.max() ?? 1) + 1).squareRoot()
-      let limit = keyType.largestStorable
-      try requireWithin(
-        layer.keyMode == .rebuilt ? limit : limit / growth, keys, count * keyWidth, "keys")
+      try requireWithin(largestKey, keys, count * keyWidth, "keys")
       try requireWithin(valueType.largestStorable, values, count * valueWidth, "values")
     }
     for index in 0..<count {
@@ -171,6 +167,19 @@ public final class LowRankCache: @unchecked Sendable {
     guard let keyBase = keys.baseAddress, let valueBase = values.baseAddress else { return }
     try append(
       keys: keyBase, values: valueBase, count: keys.count / keyWidth, nonFinite: nonFinite)
+  }
+
+  /// The largest magnitude of a key that is certain to fit once it is turned.
+  private var largestKey: Float {
+    let limit = keyType.largestStorable
+    switch layer.keyMode {
+    case .rebuilt: return limit
+    // A rotation keeps the length of a vector, so it can make a number larger by √d_h.
+    case .rotated: return limit / Float(layer.shape.headDimension + 1).squareRoot()
+    // Two numbers with their bias, turned together and scaled: by √2, and a rounding or two.
+    case .commuting:
+      return limit / (1.4143 * max(1, abs(Float(layer.rotary.magnitude)))) - layer.largestLatentBias
+    }
   }
 
   private func requireWithin(

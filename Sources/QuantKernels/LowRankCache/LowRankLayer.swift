@@ -43,6 +43,9 @@ public final class LowRankLayer: @unchecked Sendable {
   let keyGroups: [LowRankFactors.Group]
   let valueGroups: [LowRankFactors.Group]
 
+  /// The largest magnitude that a commuting latent's bias adds.
+  let largestLatentBias: Float
+
   /// Query heads of a group's heads together.
   var unitHeads: Int { headsPerGroup * queriesPerHead }
   var units: Int { shape.keyValueHeads / headsPerGroup }
@@ -128,6 +131,7 @@ public final class LowRankLayer: @unchecked Sendable {
     headsPerGroup = factors.headsPerGroup
     keyGroups = mode == .rotated ? [] : factors.layers[layer].keys
     valueGroups = factors.layers[layer].values
+    largestLatentBias = keyGroups.flatMap { $0.latentBias ?? [] }.map(abs).max() ?? 0
     keyWidths =
       mode == .rotated
       ? [Int](repeating: shape.headDimension, count: shape.keyValueHeads) : keyGroups.map(\.rank)

@@ -13,10 +13,11 @@ struct Reproduce: ParsableCommand {
         quantkernels reproduce --only quick
         quantkernels reproduce --only bitnet --json
         quantkernels reproduce --only tp-aware
+        quantkernels reproduce --only palu
         quantkernels reproduce --only fast-attention
       """)
 
-  /// The papers; those that are not built in yet are known by name.
+  /// The papers.
   enum Paper: String, ExpressibleByArgument, CaseIterable {
     case quick
     case tpAware = "tp-aware"
@@ -27,16 +28,10 @@ struct Reproduce: ParsableCommand {
 
   @OptionGroup var common: CommonOptions
 
-  @Option(
-    name: .long, help: "One paper: quick, tp-aware, bitnet or fast-attention (palu is to come).")
+  @Option(name: .long, help: "One paper: quick, tp-aware, bitnet, palu or fast-attention.")
   var only: Paper?
 
   func run() throws {
-    guard only != .palu else {
-      throw QuantError(
-        .unsupported, "reproduce --only \(only?.rawValue ?? "")", "this paper is not built in yet",
-        remedy: "use --only quick, tp-aware, bitnet or fast-attention")
-    }
     let start = MonotonicClock.nanoseconds()
     var claims: [Claim] = []
     if only ?? .quick == .quick {
@@ -47,6 +42,9 @@ struct Reproduce: ParsableCommand {
     }
     if only ?? .bitnet == .bitnet {
       claims += try BitNetReproduction(threads: common.threadCount).claims
+    }
+    if only ?? .palu == .palu {
+      claims += try PaluReproduction(threads: common.threadCount).claims
     }
     if only ?? .fastAttention == .fastAttention {
       claims += try CooperationReproduction().claims

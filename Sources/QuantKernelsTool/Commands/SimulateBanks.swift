@@ -8,7 +8,8 @@ struct Simulate: ParsableCommand {
     commandName: "simulate",
     abstract: "Run kernels and accesses on simulated hardware, and count.",
     subcommands: [
-      SimulateBanks.self, SimulateMatmul.self, SimulateAttention.self, SimulateTensorParallel.self,
+      SimulateBanks.self, SimulateMatmul.self, SimulateAttention.self, SimulateLowRank.self,
+      SimulateTensorParallel.self,
     ])
 }
 

@@ -93,7 +93,7 @@ struct VoltaReproduction {
   ) throws(QuantError) -> [Claim] {
     var ratios: [(length: Int, ratio: Double)] = []
     var unfused: [(length: Int, ratio: Double)] = []
-    var longest: AttentionComparison?
+    var longest: AttentionComparison<SimulatedAttention>?
     for length in lengths {
       Console.progress("fast-attention: V100, width \(width), length \(length)")
       func count(_ kernel: GPUAttentionKernel) throws(QuantError) -> SimulatedAttention {

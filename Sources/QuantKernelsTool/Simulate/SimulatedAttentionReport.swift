@@ -68,9 +68,9 @@ struct SimulatedAttentionReport {
     ]
     let counters = attention.counters
     for site in counters.sites where site.shared.instructions > 0 || site.global.requests > 0 {
-      lines.append(row(site.name, site.shared, site.global))
+      lines.append(Self.row(site.name, site.shared, site.global))
     }
-    lines.append(row("all", counters.sharedMemory, counters.globalMemory))
+    lines.append(Self.row("all", counters.sharedMemory, counters.globalMemory))
     for part in attention.parts {
       lines.append(
         "  launch     \(part.name): \(part.launch.blocks) blocks of \(part.launch.warpsPerBlock) "
@@ -87,7 +87,8 @@ struct SimulatedAttentionReport {
     return lines.joined(separator: "\n")
   }
 
-  private func row(
+  /// A line of counters.
+  static func row(
     _ name: String, _ shared: Counters.SharedMemory, _ global: Counters.GlobalMemory
   ) -> String {
     "  " + padded(name, 30, left: true) + padded("\(shared.wavefronts)", 13)

@@ -237,6 +237,43 @@ import Testing
 
   // MARK: Numbers that are none
 
+  /// A bias and the rotary embedding's factor come on top of a commuting latent: what no longer fits
+  /// then is refused, not lost without a word.
+  @Test(arguments: [LatentType.f16, .fourBit])
+  func biasedLatentsThatDoNotFitAreRefused(type: LatentType) throws {
+    var test = LowRankCase(
+      keyValueHeads: 2, queriesPerHead: 1, headDimension: 8, headsPerGroup: 2, mode: .commuting,
+      keyType: type, valueType: type)
+    test.hasBias = true
+    let plain = try test.factors()
+    var layer = plain.layers[0]
+    layer.keys[0].latentBias = layer.keys[0].latentBias?.map { _ in 40_000 }
+    let factors = try LowRankFactors(
+      shape: plain.shape, headsPerGroup: plain.headsPerGroup, keyMode: plain.keyMode, bits: 4,
+      isRotated: false, layers: [layer])
+    let cache = try test.cache(
+      LowRankLayer(factors, layer: 0, rotary: test.rotary), capacity: 8)
+    let values = [Float](repeating: 1, count: cache.layer.inputWidth(.value))
+    let width = cache.layer.inputWidth(.key)
+    // 10,000 alone fits four times over; with its bias, turned, it may not.
+    for (magnitude, fits) in [(Float(6000), true), (10_000, false), (30_000, false)] {
+      let keys = [Float](repeating: magnitude, count: width)
+      if fits {
+        try cache.append(keys: keys, values: values, count: 1)
+      } else {
+        expect(.invalidData) { try cache.append(keys: keys, values: values, count: 1) }
+      }
+    }
+    #expect(cache.count == 1 && cache.lostPositions().isEmpty)
+    var loud = try #require(test.rotary)
+    loud.magnitude = 4
+    let scaled = try test.cache(
+      LowRankLayer(test.factors(), layer: 0, rotary: loud), capacity: 8)
+    let keys = [Float](repeating: 20_000, count: width)
+    expect(.invalidData) { try scaled.append(keys: keys, values: values, count: 1) }
+    #expect(scaled.count == 0)
+  }
+
   @Test(arguments: LowRankFactors.KeyMode.allCases, LatentType.allCases)
   func aBadTokenStaysAlone(mode: LowRankFactors.KeyMode, type: LatentType) throws {
     var test = LowRankCase(rank: 20, mode: mode, keyType: type, valueType: type)

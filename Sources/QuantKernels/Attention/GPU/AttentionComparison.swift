@@ -1,8 +1,57 @@
 import DeviceModel
 
+/// Kernels that were counted on a simulated GPU and are timed one after another.
+public protocol SimulatedLaunches: Sendable {
+  /// What reports call them.
+  var label: String { get }
+  /// The device that they are timed on.
+  var device: DeviceSpec { get }
+  /// What was launched, in order.
+  var parts: [SimulatedAttention.Part] { get }
+  /// The same kernels and grids on another device of their generation.
+  func moved(to device: DeviceSpec) -> Self
+  /// The same with every part's launch changed: for sensitivities.
+  func changingLaunches(_ change: (inout Launch) -> Void) -> Self
+}
+
+extension SimulatedLaunches {
+  /// The modelled time: layer 2 unless `model` is another.
+  ///
+  /// - Throws: ``QuantError`` when the device cannot hold a launch, or nothing was launched.
+  public func estimate(
+    _ model: some TimingModel = LatencyBound()
+  ) throws(QuantError) -> Estimate {
+    var estimates: [Estimate] = []
+    for part in parts {
+      estimates.append(
+        try QuantError.translating { try model.estimate(part.counters, part.launch, device) })
+    }
+    guard let whole = Estimate.sequence(estimates) else {
+      throw QuantError(
+        .invalidArgument, "attention on \(device.identifier)", "nothing was launched",
+        remedy: "give at least one query")
+    }
+    return whole
+  }
+
+  /// Counters of everything, sites of all kernels one behind the other.
+  public var counters: Counters {
+    guard parts.count > 1 else { return parts.first?.counters ?? Counters() }
+    var total = Counters()
+    for part in parts {
+      var rest = part.counters
+      let sites = rest.sites
+      rest.sites = []
+      total.add(rest)
+      total.sites += sites
+    }
+    return total
+  }
+}
+
 /// How much faster one simulated attention is than another, and how much of that rests on numbers
 /// without a source.
-public struct AttentionComparison: Sendable {
+public struct AttentionComparison<Subject: SimulatedLaunches>: Sendable {
   /// The ratio with one parameter scaled, everything else as it is.
   public struct Sensitivity: Sendable {
     /// What was scaled, with its value and kind.
@@ -20,12 +69,12 @@ public struct AttentionComparison: Sendable {
   }
 
   /// The slower by name: what the ratio's numerator is.
-  public let baseline: SimulatedAttention
+  public let baseline: Subject
   /// The faster by name.
-  public let improved: SimulatedAttention
+  public let improved: Subject
 
   /// Two simulated attentions of one shape on one device.
-  public init(of improved: SimulatedAttention, over baseline: SimulatedAttention) {
+  public init(of improved: Subject, over baseline: Subject) {
     self.improved = improved
     self.baseline = baseline
   }
@@ -34,7 +83,7 @@ public struct AttentionComparison: Sendable {
   public func ratio() throws(QuantError) -> Double { try Self.ratio(baseline, improved) }
 
   private static func ratio(
-    _ baseline: SimulatedAttention, _ improved: SimulatedAttention
+    _ baseline: Subject, _ improved: Subject
   ) throws(QuantError) -> Double {
     try baseline.estimate().microseconds / improved.estimate().microseconds
   }
@@ -51,7 +100,7 @@ public struct AttentionComparison: Sendable {
     var list: [Sensitivity] = []
     func add(
       _ parameter: String,
-      _ change: (Double) -> (SimulatedAttention, SimulatedAttention)
+      _ change: (Double) -> (Subject, Subject)
     ) {
       list.append(
         Sensitivity(
@@ -84,13 +133,15 @@ public struct AttentionComparison: Sendable {
     }
     for isBaseline in [true, false] {
       let one = isBaseline ? baseline : improved
-      func both(_ change: (inout Launch) -> Void) -> (SimulatedAttention, SimulatedAttention) {
+      func both(_ change: (inout Launch) -> Void) -> (Subject, Subject) {
         let changed = one.changingLaunches(change)
         return isBaseline ? (changed, improved) : (baseline, changed)
       }
       let registers = one.parts.map(\.launch.registersPerThread)
-      if registers.contains(where: { $0.provenance.isUncertain || one.kernel == .xformers }) {
-        add("\(one.kernel.rawValue): registers a thread \(registers.map(\.value))") { factor in
+      if registers.contains(where: {
+        $0.provenance.isUncertain || one.label == GPUAttentionKernel.xformers.rawValue
+      }) {
+        add("\(one.label): registers a thread \(registers.map(\.value))") { factor in
           both {
             $0.registersPerThread = Sourced(
               min(255, max(16, $0.registersPerThread.value * factor)),
@@ -98,7 +149,7 @@ public struct AttentionComparison: Sendable {
           }
         }
       }
-      add("\(one.kernel.rawValue): cycles before and after a block's steps") { factor in
+      add("\(one.label): cycles before and after a block's steps") { factor in
         both { $0.blockOverheadCycles = $0.blockOverheadCycles.scaled(by: factor) }
       }
     }

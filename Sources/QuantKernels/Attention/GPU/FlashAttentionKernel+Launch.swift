@@ -1,10 +1,13 @@
 import DeviceModel
 
-/// An attention kernel with what timing needs beside its text.
-protocol AttentionKernel: RepeatingKernel {
+/// A kernel with what timing needs beside its text.
+protocol TimedKernel: WarpKernel {
   /// How the kernel is launched on a device and what its steps wait for.
   func launch(on device: DeviceSpec) -> Launch
 }
+
+/// An attention kernel that is counted from a few repeats, and timed.
+protocol AttentionKernel: RepeatingKernel, TimedKernel {}
 
 extension DeviceSpec {
   /// What is left of a load's latency for a warp that issued it before `instructions` tensor

@@ -5,7 +5,7 @@ import DeviceModel
 /// ``run(_:shape:queries:keys:values:scale:on:options:simulator:)`` computes real values;
 /// ``count(_:shape:on:options:simulator:)`` counts any length from a few steps of one block of each
 /// class.
-public struct SimulatedAttention: Sendable {
+public struct SimulatedAttention: SimulatedLaunches {
   /// One kernel that was launched.
   public struct Part: Sendable {
     /// Its name.
@@ -14,13 +14,15 @@ public struct SimulatedAttention: Sendable {
     public let counters: Counters
     /// How it is launched on the device.
     public internal(set) var launch: Launch
-    fileprivate let launchOn: @Sendable (DeviceSpec) -> Launch
+    let launchOn: @Sendable (DeviceSpec) -> Launch
   }
 
   /// The kernel.
   public let kernel: GPUAttentionKernel
   /// The sizes.
   public let shape: DeviceAttentionShape
+  /// The kernel's name.
+  public var label: String { kernel.rawValue }
   /// The device.
   public private(set) var device: DeviceSpec
   /// What was launched, in order: one kernel when fused, three when not, none without queries.
@@ -30,20 +32,6 @@ public struct SimulatedAttention: Sendable {
   /// Seconds that the simulation took on this machine.
   public let seconds: Double
 
-  /// Counters of everything, sites of all kernels one behind the other.
-  public var counters: Counters {
-    guard parts.count > 1 else { return parts.first?.counters ?? Counters() }
-    var total = Counters()
-    for part in parts {
-      var rest = part.counters
-      let sites = rest.sites
-      rest.sites = []
-      total.add(rest)
-      total.sites += sites
-    }
-    return total
-  }
-
   /// Useful work, multiplications and additions of visible pairs.
   public var flop: Double { shape.flop }
 
@@ -51,28 +39,6 @@ public struct SimulatedAttention: Sendable {
   public var workspaceBytes: Int {
     kernel == .unfused
       ? shape.heads * shape.queryLength * ((shape.keyLength + 63) / 64 * 64) * 2 : 0
-  }
-
-  /// The modelled time: layer 2 unless `model` is another.
-  ///
-  /// - Throws: ``QuantError`` when the device cannot hold a launch, or nothing was launched.
-  public func estimate(
-    _ model: some TimingModel = LatencyBound()
-  ) throws(QuantError) -> Estimate {
-    var estimates: [Estimate] = []
-    for part in parts {
-      do throws(DeviceError) {
-        estimates.append(try model.estimate(part.counters, part.launch, device))
-      } catch {
-        throw QuantError(error)
-      }
-    }
-    guard let whole = Estimate.sequence(estimates) else {
-      throw QuantError(
-        .invalidArgument, "attention on \(device.identifier)", "nothing was launched",
-        remedy: "give at least one query")
-    }
-    return whole
   }
 
   /// The same kernel and grid on another device of its generation: counters stay, time changes.
@@ -86,7 +52,7 @@ public struct SimulatedAttention: Sendable {
   }
 
   /// The same with every part's launch changed: for sensitivities.
-  func changingLaunches(_ change: (inout Launch) -> Void) -> SimulatedAttention {
+  public func changingLaunches(_ change: (inout Launch) -> Void) -> SimulatedAttention {
     var copy = self
     for index in copy.parts.indices { change(&copy.parts[index].launch) }
     return copy
