@@ -18,6 +18,9 @@
 //   codes times four: pairs in 2·8·[-128, 127]:    n ≤ 16 -> [-32768, 32512]; two in each of 8 vectors
 //   unsigned activations x + 128 ≤ 255 times w in -1, 0, 1: pairs in [-510, 510]: n ≤ 64 -> 32640; a chunk has 60
 #define QK_FOLD2 8
+_Static_assert(2 * 2 * 128 * QK_TERNARY_STEPS <= 32768 && 2 * 2 * 128 * QK_Q8K_COLUMNS / QK_STEP_K <= 32768 &&
+                   2 * 2 * (4 * 2 * 128) * QK_FOLD2 <= 32768 && 2 * 255 * QK_TERNARY_STEPS <= 32767,
+               "a 16-bit lane of products may overflow");
 #define QK_HEIGHTS(X) X(6) X(5) X(4) X(3) X(2) X(1) // 6 rows × 2 registers of sums, 2 of codes, of 16
 #define QK_TERNARY_QUANTIZE qk_ternary_quantize__avx2
 // 16 registers hold the 8 vectors of sums of two panels or of two rows only if activations are loaded where they are
