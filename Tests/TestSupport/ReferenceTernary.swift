@@ -77,6 +77,90 @@ extension TernaryMatrix {
   }
 }
 
+/// Activations as llama.cpp's `quantize_row_q8_K_ref` makes them, one token at a time in scalar
+/// code: blocks of 256 with a scale each.
+///
+///     m = the first element of the largest magnitude     s = −127 / m     d = 1 / s
+///     a = min(roundHalfEven(float32(x · s)), 127)
+///
+/// A block of zeros has d = 0 and codes 0. The last block may be short. A block with NaN or infinity
+/// has codes 0 and d = NaN.
+public struct Q8KActivations: Sendable, Equatable {
+  public static let blockColumns = 256
+  /// Blocks of a token.
+  public let blocks: Int
+  public let columns: Int
+  /// `[count · columns]`.
+  public private(set) var codes: [Int8] = []
+  /// d of each token's blocks, `[count · blocks]`.
+  public private(set) var scales: [Float] = []
+
+  public init(_ x: [Float], count: Int, columns: Int) {
+    precondition(x.count == count * columns)
+    self.columns = columns
+    blocks = (columns + Self.blockColumns - 1) / Self.blockColumns
+    for token in 0..<count {
+      for first in stride(from: 0, to: columns, by: Self.blockColumns) {
+        let end = min(columns, first + Self.blockColumns)
+        append(x[token * columns + first..<token * columns + end])
+      }
+    }
+  }
+
+  private mutating func append(_ block: ArraySlice<Float>) {
+    guard block.allSatisfy({ $0.isFinite }) else {
+      codes += [Int8](repeating: 0, count: block.count)
+      scales.append(.nan)
+      return
+    }
+    var largest: Float = 0
+    for value in block where value.magnitude > largest.magnitude { largest = value }
+    guard largest != 0 else {
+      codes += [Int8](repeating: 0, count: block.count)
+      scales.append(0)
+      return
+    }
+    let inverse = -127 / largest
+    for value in block {
+      codes.append(Int8(min((value * inverse).rounded(.toNearestOrEven), 127)))
+    }
+    scales.append(1 / inverse)
+  }
+}
+
+extension TernaryMatrix {
+  /// Σ a · w of each token, row and block in int64, `[count][rows][blocks]`.
+  public func blockSums(_ a: Q8KActivations, count: Int) -> [Int64] {
+    var sums: [Int64] = []
+    for token in 0..<count {
+      for row in 0..<rows {
+        for block in 0..<a.blocks {
+          let first = block * Q8KActivations.blockColumns
+          var sum: Int64 = 0
+          for k in first..<min(columns, first + Q8KActivations.blockColumns) {
+            sum += Int64(a.codes[token * columns + k]) * (Int64(codes[row * columns + k]) - 1)
+          }
+          sums.append(sum)
+        }
+      }
+    }
+    return sums
+  }
+
+  /// The product with Q8_K activations, `[count · rows]`: block after block, each operation rounded.
+  public func blockProduct(_ x: [Float], count: Int) -> [Float] {
+    let a = Q8KActivations(x, count: count, columns: columns)
+    let sums = blockSums(a, count: count)
+    return (0..<count * rows).map { output in
+      (0..<a.blocks).reduce(Float(0)) { total, block in
+        let d = a.scales[output / rows * a.blocks + block]
+        let part = Float(sums[output * a.blocks + block]) * (d * scale(row: output % rows))
+        return total + part
+      }
+    }
+  }
+}
+
 /// The weights of the golden vectors: −1, 0, +1 from ANSI C's `rand` (x ← 1103515245 · x + 12345 mod
 /// 2³¹ from 1, then (x >> 16) mod 3 − 1).
 public func goldenTernaryWeights(_ count: Int) -> [Int8] {

@@ -44,18 +44,17 @@ LAYER ti ti_fold(ti s, ta a, const int factor) {
 }
 
 // smmla leaves in register r of a pair of rows row 0 and row 1 of outputs 2r and 2r + 1.
-LAYER void qk_tile__neonI8mm(const uint8_t *codes, size_t steps, const int8_t *x, int32_t *sums, int first,
-                             const int height, const int wide) {
+LAYER void qk_tile__neonI8mm(const uint8_t *codes, size_t steps, const int8_t *x, const int pitch, int32_t *sums,
+                             int first, const int height, const int wide) {
   (void)wide; // one panel
-  enum { chunk = QK_TERNARY_STEPS * QK_STEP_K };
   const int pairs = (height + 1) / 2;
   ta acc[2];
   for (int i = 0; i < pairs; i++) acc[i] = ta_zero();
   for (size_t s = 0; s < steps; s++, codes += 16 * QK_STEP_K, x += QK_STEP_K) {
     const tw c = tw_load(codes);
     _Pragma("clang loop unroll(full)") for (int i = 0; i < pairs; i++) {
-      const int8x8_t row = vld1_s8(x + 2 * i * chunk);
-      const int8x16_t rows = vcombine_s8(row, height == 1 ? row : vld1_s8(x + (2 * i + 1) * chunk));
+      const int8x8_t row = vld1_s8(x + 2 * i * pitch);
+      const int8x16_t rows = vcombine_s8(row, height == 1 ? row : vld1_s8(x + (2 * i + 1) * pitch));
       REGISTERS acc[i].q[r] = vmmlaq_s32(acc[i].q[r], rows, vreinterpretq_s8_u8(c.q[r]));
     }
   }

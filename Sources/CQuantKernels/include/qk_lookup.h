@@ -15,11 +15,14 @@
 // Tables of one row, in the order in which units are read: for each vector of two groups, 32 bytes of low bytes, then
 // 32 of high bytes of the 16-bit sums; QK_TL1_FAST has one plane of bytes.
 //
-// Sums of a chunk of 480 k stay in 16 bits: 120 pairs · 256 = 30720; 80 triples · 384 = 30720; fast: 120 · 128 = 15360.
+// A lane of 16 bits takes every second group of a chunk of QK_LOOKUP_CHUNK k: 120 pairs · 256 = 30720; 80 triples · 384 =
+// 30720; fast: 120 · 128 = 15360.
 #include "qk_isa.h"
 
 #include <stddef.h>
 #include <stdint.h>
+
+enum { QK_LOOKUP_CHUNK = 480 };
 
 typedef enum qk_lookup_format { QK_TL1 = 0, QK_TL2 = 1, QK_TL1_FAST = 2, QK_LOOKUP_FORMATS = 3 } qk_lookup_format;
 
@@ -36,10 +39,13 @@ typedef struct qk_lookup_args {
   size_t panels;
   size_t units; // of a panel
   const uint8_t *tables;
-  float scale;          // of the row's sums: y = (float)sum · (w_scale / scale)
+  size_t table_stride; // bytes between the rows' tables
+  size_t rows;
+  const float *scales;  // [rows]: y = (float)sum · (w_scale / scale)
   const float *w_scale; // [16 · panels]
-  float *y;
-  size_t outputs; // to store
+  float *y;             // y[row · y_stride + output]
+  size_t y_stride;      // floats
+  size_t outputs;       // to store
 } qk_lookup_args;
 typedef void (*qk_lookup_kernel)(const qk_lookup_args *args);
 

@@ -73,11 +73,52 @@ typedef struct qk_ternary_quantize_args {
 } qk_ternary_quantize_args;
 typedef void (*qk_ternary_quantize_kernel)(const qk_ternary_quantize_args *args);
 
+// A lossy product with the activations of llama.cpp's TQ types, Q8_K: blocks of 256 columns with a scale each. With m
+// the first element of the largest magnitude of a block,
+//   s = fl(-127 / m)   d = fl(1 / s)   code = round to even of fl(s · x), at most 127
+// and d = 0, codes 0 for a block of zeros. Codes are within -127 … 127, as |x| ≤ |m| keeps fl(s · x) below 127.5. Beyond
+// llama.cpp's, a block with NaN, infinity or an m whose s is none (below 2^-121) gets d = NaN or 0: a damaged block
+// makes its row's products NaN, a negligible one counts as zeros. A row's products are
+//   y = (((0 + fl(dot_0 · fl(d_0 · w_scale))) + fl(dot_1 · fl(d_1 · w_scale))) + …
+// in the order of blocks, each operation rounded. Weights are QK_T2 panels. The last block may be short.
+enum { QK_Q8K_COLUMNS = 256 };
+typedef struct qk_ternary_blocks_args {
+  const uint8_t *weights; // first panel
+  size_t panel_stride;
+  size_t panels;
+  size_t vectors;       // of a panel
+  const int8_t *x;      // [blocks][rows][256], zeros beyond the columns
+  size_t rows;
+  const int32_t *x_sum; // [blocks][rows] Σ a
+  const float *x_scale; // [blocks][rows] d
+  const float *w_scale; // [16 · panels]
+  float *y;             // y[row · y_stride + output]
+  size_t y_stride;
+  size_t outputs; // to store, ≤ 16 · panels
+  int32_t *sums;  // scratch, [rows][16]
+  float *totals;  // scratch, [rows][16]
+} qk_ternary_blocks_args;
+typedef void (*qk_ternary_blocks_kernel)(const qk_ternary_blocks_args *args);
+
+// One row of activations as Q8_K.
+typedef struct qk_q8k_quantize_args {
+  const float *x;
+  size_t columns;
+  int8_t *codes;       // of the row in the first block
+  size_t block_stride; // bytes between the row's blocks
+  int32_t *sums;       // of the row in the first block
+  float *scales;       // likewise
+  size_t group_stride; // elements between the row's blocks
+} qk_q8k_quantize_args;
+typedef void (*qk_q8k_quantize_kernel)(const qk_q8k_quantize_args *args);
+
 typedef struct qk_ternary_table {
   qk_isa isa;
   int step; // k
   qk_ternary_kernel matmul[QK_TERNARY_FORMATS];
   qk_ternary_quantize_kernel quantize;
+  qk_ternary_blocks_kernel matmul_blocks;
+  qk_q8k_quantize_kernel quantize_blocks;
 } qk_ternary_table;
 
 // The kernels of a level, or NULL when this processor does not run it.

@@ -56,6 +56,24 @@ LAYER void ti_output(ti s, int32_t x_sum, const float *w_scale, float x_scale, f
   for (size_t l = 0; l < (count < 16 ? count : 16); l++) y[l] = (float)(s.lane[l] - x_sum) * (w_scale[l] / x_scale);
 }
 
+typedef struct { float lane[16]; } tf;
+LAYER tf tf_zero(void) { return (tf){{0}}; }
+LAYER tf tf_load(const float *p) {
+  tf f;
+  memcpy(f.lane, p, 64);
+  return f;
+}
+LAYER void tf_store(float *p, tf f) { memcpy(p, f.lane, 64); }
+LAYER tf tf_add_block(tf out, ti s, int32_t x_sum, float d, const float *w_scale) {
+  for (int l = 0; l < 16; l++) {
+    const float scale = d * w_scale[l];
+    const float part = (float)(s.lane[l] - x_sum) * scale;
+    out.lane[l] = out.lane[l] + part;
+  }
+  return out;
+}
+LAYER void tf_output(tf f, float *y, size_t count) { memcpy(y, f.lane, 4 * (count < 16 ? count : 16)); }
+
 typedef tx t5_x;
 LAYER tw t5_load(const uint8_t *p) {
   tw w = tw_load(p);

@@ -14,10 +14,13 @@
 // vpmaddubsw adds pairs of products in 16 bits, and vpaddw the pairs of successive steps: two instructions for 32
 // products where widening each (vpmaddwd, vpaddd) takes three, of which two share the two multiply ports.
 // Bounds, with codes up to 2 and activations from -128 to 127, for the sums of n steps of
-//   plain codes:      pairs in 2·2·[-128, 127]:    n ≤ 64 -> [-32768, 32512]; a chunk has 60
+//   plain codes:      pairs in 2·2·[-128, 127]:    n ≤ 64 -> [-32768, 32512]; a chunk has 60, a block of Q8_K 64
 //   codes times four: pairs in 2·8·[-128, 127]:    n ≤ 16 -> [-32768, 32512]; two in each of 8 vectors
 //   unsigned activations x + 128 ≤ 255 times w in -1, 0, 1: pairs in [-510, 510]: n ≤ 64 -> 32640; a chunk has 60
 #define QK_FOLD2 8
+_Static_assert(2 * 2 * 128 * QK_TERNARY_STEPS <= 32768 && 2 * 2 * 128 * QK_Q8K_COLUMNS / QK_STEP_K <= 32768 &&
+                   2 * 2 * (4 * 2 * 128) * QK_FOLD2 <= 32768 && 2 * 255 * QK_TERNARY_STEPS <= 32767,
+               "a 16-bit lane of products may overflow");
 #define QK_HEIGHTS(X) X(6) X(5) X(4) X(3) X(2) X(1) // 6 rows × 2 registers of sums, 2 of codes, of 16
 #define QK_TERNARY_QUANTIZE qk_ternary_quantize__avx2
 // 16 registers hold the 8 vectors of sums of two panels or of two rows only if activations are loaded where they are
@@ -80,6 +83,24 @@ LAYER void ti_output(ti s, int32_t x_sum, const float *w_scale, float x_scale, f
     const __m256 scale = _mm256_div_ps(_mm256_loadu_ps(w_scale + 8 * h), _mm256_set1_ps(x_scale));
     _mm256_storeu_ps(to + 8 * h, _mm256_mul_ps(dot, scale));
   }
+  if (count < 16) memcpy(y, all, 4 * count);
+}
+
+typedef struct { __m256 half[2]; } tf;
+LAYER tf tf_zero(void) { return (tf){{_mm256_setzero_ps(), _mm256_setzero_ps()}}; }
+LAYER tf tf_load(const float *p) { return (tf){{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}}; }
+LAYER void tf_store(float *p, tf f) { HALVES _mm256_storeu_ps(p + 8 * h, f.half[h]); }
+LAYER tf tf_add_block(tf out, ti s, int32_t x_sum, float d, const float *w_scale) {
+  HALVES {
+    const __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(s.half[h], _mm256_set1_epi32(x_sum)));
+    const __m256 scale = _mm256_mul_ps(_mm256_set1_ps(d), _mm256_loadu_ps(w_scale + 8 * h));
+    out.half[h] = _mm256_add_ps(out.half[h], _mm256_mul_ps(dot, scale));
+  }
+  return out;
+}
+LAYER void tf_output(tf f, float *y, size_t count) {
+  float all[16];
+  tf_store(count < 16 ? all : y, f);
   if (count < 16) memcpy(y, all, 4 * count);
 }
 

@@ -1,6 +1,8 @@
 #if defined(__x86_64__)
 #include "qk_ternary.h"
 
+#include "bodies/qk_ternary_quantize.h"
+
 #include <immintrin.h>
 #include <string.h>
 
@@ -45,6 +47,20 @@ LAYER void ti_output(ti s, int32_t x_sum, const float *w_scale, float x_scale, f
   const __m512 scale = _mm512_div_ps(_mm512_loadu_ps(w_scale), _mm512_set1_ps(x_scale));
   const __mmask16 some = (__mmask16)(count < 16 ? (1u << count) - 1 : 0xffff);
   _mm512_mask_storeu_ps(y, some, _mm512_mul_ps(dot, scale));
+}
+
+typedef __m512 tf;
+LAYER tf tf_zero(void) { return _mm512_setzero_ps(); }
+LAYER tf tf_load(const float *p) { return _mm512_loadu_ps(p); }
+LAYER void tf_store(float *p, tf f) { _mm512_storeu_ps(p, f); }
+LAYER tf tf_add_block(tf out, ti s, int32_t x_sum, float d, const float *w_scale) {
+  const __m512 dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(s, _mm512_set1_epi32(x_sum)));
+  const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(d), _mm512_loadu_ps(w_scale));
+  return _mm512_add_ps(out, _mm512_mul_ps(dot, scale));
+}
+LAYER void tf_output(tf f, float *y, size_t count) {
+  const __mmask16 some = (__mmask16)(count < 16 ? (1u << count) - 1 : 0xffff);
+  _mm512_mask_storeu_ps(y, some, f);
 }
 
 // A digit is (3b) >> 8 of the fraction b. Two rounding averages of c = b - 1 (0 for 0), n = (c + (c + 1 >> 1) + 1)

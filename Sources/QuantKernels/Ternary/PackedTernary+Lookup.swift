@@ -65,14 +65,13 @@ extension PackedTernary {
     func run(part: Int, worker: Int) {
       let range = schedule.range(of: part)
       let output = range.lowerBound * PackedTernary.panelRows
-      for row in 0..<tables.activations.rows {
-        var arguments = qk_lookup_args(
-          weights: weights.panelBytes(range.lowerBound), panel_stride: weights.panelStride,
-          panels: range.count, units: weights.vectors, tables: tables.row(row),
-          scale: tables.activations.scales[row], w_scale: weights.scaleValues + output,
-          y: y + row * stride + output, outputs: weights.outputs(range))
-        qk_lookup_entry(weights.lookups, tables.lookup)(&arguments)
-      }
+      var arguments = qk_lookup_args(
+        weights: weights.panelBytes(range.lowerBound), panel_stride: weights.panelStride,
+        panels: range.count, units: weights.vectors, tables: tables.row(0),
+        table_stride: tables.rowBytes, rows: tables.activations.rows,
+        scales: tables.activations.scales, w_scale: weights.scaleValues + output, y: y + output,
+        y_stride: stride, outputs: weights.outputs(range))
+      qk_lookup_entry(weights.lookups, tables.lookup)(&arguments)
     }
   }
 }

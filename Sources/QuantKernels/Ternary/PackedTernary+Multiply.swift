@@ -74,6 +74,11 @@ extension PackedTernary {
         x, count: count, into: y, outputStride: outputStride, workspace: workspace, pool: pool)
       return
     }
+    if format == .blockQuantized {
+      try multiplyByBlocks(
+        x, count: count, into: y, outputStride: outputStride, workspace: workspace, pool: pool)
+      return
+    }
     let block = min(count, PackedTernary.blockRows)
     // At least a chunk a row, so that scales and sums have room where K is 0.
     try workspace.reserveActivations(block * max(1, chunks) * chunkColumns)

@@ -93,7 +93,7 @@ extension PackedTernary {
           return
         }
         switch weights.format {
-        case .twoBit: packPairsOfBits(codes, lane, out)
+        case .twoBit, .blockQuantized: packPairsOfBits(codes, lane, out)
         case .fiveTrit: addDigits(codes, lane, out)
         case .lookupPairs, .lookupRoundedPairs: packIndices(codes, lane, out)
         case .lookupTriples: packMagnitudes(codes, lane, out)

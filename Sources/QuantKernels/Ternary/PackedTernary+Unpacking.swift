@@ -11,7 +11,7 @@ extension PackedTernary {
       let bytes = panelBytes(panel)
       for k in 0..<columns {
         switch format {
-        case .twoBit: codes.append(PackedTernary.bits(bytes, lane, k, places))
+        case .twoBit, .blockQuantized: codes.append(PackedTernary.bits(bytes, lane, k, places))
         case .fiveTrit: codes.append(PackedTernary.trit(bytes + 64, lane, k, places))
         case .lookupPairs, .lookupRoundedPairs: codes.append(PackedTernary.ofPair(bytes, lane, k))
         case .lookupTriples: codes.append(PackedTernary.ofTriple(bytes, lane, k))

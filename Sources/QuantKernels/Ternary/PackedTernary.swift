@@ -3,14 +3,15 @@ import CQuantKernels
 /// A ternary weight matrix `rows × columns` (`outFeatures × inFeatures`) packed once for one
 /// instruction set's kernels.
 ///
-/// A product is BitNet b1.58's: each token is quantized to int8 by its own largest magnitude, sums
+/// A product is BitNet b1.58's, but for the two lossy formats: each token is quantized to int8 by its own largest magnitude, sums
 /// are exact integers, and an output is
 ///
 ///     Float(Int32 sum of weight · code) · (weight scale / token scale)
 ///
 /// with each operation on floats rounded once, so that every instruction set, number of rows,
 /// number of threads and lossless format gives the same bits. A token with NaN or infinity has
-/// outputs that are all NaN; other tokens are not touched by it. A token of zeros gives 0.
+/// outputs that are all NaN; other tokens are not touched by it. A token of zeros gives 0, and a
+/// weight scale of 0 gives 0 with the sum's sign (+0 where that is 0).
 public final class PackedTernary: @unchecked Sendable {
   /// How codes are stored and multiplied.
   public enum Format: String, Sendable, CaseIterable {
@@ -18,15 +19,18 @@ public final class PackedTernary: @unchecked Sendable {
     case twoBit = "ternary"
     /// Five weights in a byte, 1.6 bits each, in the same order.
     case fiveTrit = "ternary-dense"
-    /// Pairs of weights index tables of 16-bit sums (2 bits a weight); one row at a time.
+    /// Pairs of weights index tables of 16-bit sums (2 bits a weight).
     case lookupPairs = "tl1"
     /// Triples of weights with their sign apart index tables of 16-bit sums (1.67 bits).
     case lookupTriples = "tl2"
     /// As ``lookupPairs``, with the tables rounded to 8 bits: lossy.
     case lookupRoundedPairs = "tl1-lossy"
+    /// As ``twoBit``, with a scale for each 256 activations of a token instead of one, as
+    /// llama.cpp's TQ types have it (Q8_K): lossy.
+    case blockQuantized = "q8_k-lossy"
 
-    /// Whether sums are exact integers.
-    public var isLossless: Bool { self != .lookupRoundedPairs }
+    /// Whether products are those of the network's training: one scale a token and exact sums.
+    public var isLossless: Bool { self != .lookupRoundedPairs && self != .blockQuantized }
   }
 
   /// Outputs (N).
@@ -137,7 +141,7 @@ extension PackedTernary.Format {
 
   var lookup: qk_lookup_format? {
     switch self {
-    case .twoBit, .fiveTrit: nil
+    case .twoBit, .fiveTrit, .blockQuantized: nil
     case .lookupPairs: QK_TL1
     case .lookupTriples: QK_TL2
     case .lookupRoundedPairs: QK_TL1_FAST

@@ -32,8 +32,8 @@ struct ModelOptions: ParsableArguments {
       """
       How ternary weights are held: \
       \(PackedTernary.Format.allCases.map(\.rawValue).joined(separator: ", ")); the default is \
-      ternary or ternary-dense, whichever this machine reads faster. All but tl1-lossy give the \
-      same bits.
+      ternary or ternary-dense, whichever this machine reads faster. All but those named lossy \
+      give the same bits.
       """, valueName: "format"))
   var ternary: String?
 

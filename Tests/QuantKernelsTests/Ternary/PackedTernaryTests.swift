@@ -104,6 +104,33 @@ struct PackedTernaryTests {
     }
   }
 
+  /// Every number of rows of the acceptance list, in full, and outputs of real models, sampled.
+  @Test(arguments: InstructionSet.supported, lossless)
+  func matchesTheReferenceAtModelHeights(isa: InstructionSet, format: PackedTernary.Format) throws {
+    var random = RepeatableRandom(seed: 3)
+    let whole = randomTernary(rows: 160, columns: 257, using: &random)
+    let packed = try whole.packed(format, isa)
+    let x = random.normals(513 * 257)
+    let wanted = whole.product(x, count: 513)
+    for count in [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 33, 64, 128, 513] {
+      let y = try packed.matmul(Array(x.prefix(count * 257)))
+      #expect(sameBits(y, Array(wanted.prefix(count * 160))), "\(count) rows")
+    }
+    for (rows, columns) in [(640, 2560), (2560, 1536), (6912, 320)] {
+      let reference = randomTernary(rows: rows, columns: columns, using: &random)
+      let packed = try reference.packed(format, isa)
+      let outputs = [0, 15, 16, rows / 2 - 1, rows / 2, rows - 17, rows - 1]
+      for count in [1, 2, 5] {
+        let x = random.normals(count * columns)
+        let y = try packed.matmul(x)
+        let sampled = (0..<count).flatMap { i in outputs.map { y[i * rows + $0] } }
+        #expect(
+          sameBits(sampled, reference.product(x, count: count, outputs: outputs)),
+          "\(rows)×\(columns), \(count) rows")
+      }
+    }
+  }
+
   /// Sums at the edge of what 16-bit lanes hold, the two overflows of I2_S (constant activations
   /// of 64 and 103) and cancellation among them.
   @Test(arguments: InstructionSet.supported, lossless)

@@ -28,6 +28,8 @@ import Testing
     #expect(isExact(steps: 64, unsigned: 2, signed: [-128, 127]))
     #expect(!isExact(steps: 65, unsigned: 2, signed: [-128, 127]))
     #expect(Int(QK_TERNARY_STEPS) <= 64)
+    // A block of Q8_K is 64 steps of 4 columns.
+    #expect(Int(QK_Q8K_COLUMNS) / 4 <= 64)
     // Both counts of steps of a vector divide a chunk.
     #expect(QK_TERNARY_STEPS % 4 == 0 && QK_TERNARY_STEPS % 5 == 0)
   }
@@ -43,6 +45,24 @@ import Testing
   @Test func unsignedActivations() {
     #expect(isExact(steps: 64, unsigned: 255, signed: [-1, 1]))
     #expect(!isExact(steps: 65, unsigned: 255, signed: [-1, 1]))
+  }
+
+  /// Lookups add one 16-bit entry a group: a pair's is at most 256, a triple's 384, a rounded pair's
+  /// 128. A lane takes every second group of a chunk.
+  @Test func tables() {
+    func isExact(entries: Int, of value: Int) -> Bool {
+      var sum: Int16 = 0
+      for _ in 0..<entries { sum &+= Int16(value) }
+      return Int(sum) == entries * value
+    }
+    let chunk = Int(QK_LOOKUP_CHUNK)
+    for (value, group, most) in [(256, 2, 127), (384, 3, 85), (128, 2, 255)] {
+      #expect(isExact(entries: most, of: value) && isExact(entries: most, of: -value))
+      #expect(!isExact(entries: most + 1, of: value))
+      #expect(chunk % group == 0 && chunk / group / 2 <= most)
+    }
+    // Chunks are whole units of either format.
+    #expect(chunk % 8 == 0 && chunk % 24 == 0)
   }
 
   /// 32 bits: 2 · 128 · K below 2³¹, which the largest K that is accepted keeps, and the next does

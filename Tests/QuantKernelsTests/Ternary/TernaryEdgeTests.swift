@@ -40,7 +40,11 @@ struct TernaryEdgeTests {
     #expect(try reference.packed(format, isa).matmul(random.normals(80)).allSatisfy { $0 == 0 })
     reference = TernaryReference(
       rows: 3, columns: 40, codes: [UInt8](repeating: 2, count: 120), scales: [0])
-    #expect(try reference.packed(format, isa).matmul(random.normals(80)).allSatisfy { $0 == 0 })
+    let x = random.normals(80)
+    let zeros = try reference.packed(format, isa).matmul(x)
+    #expect(zeros.allSatisfy { $0 == 0 })
+    // +0, and −0 where the sum is negative.
+    if format.isLossless { #expect(sameBits(zeros, reference.product(x, count: 2))) }
     let noInputs = TernaryReference(rows: 20, columns: 0, codes: [], scales: [1])
     for count in [0, 1, 2, 5] {
       let y = try noInputs.packed(format, isa).matmul([], count: count)
@@ -170,6 +174,57 @@ struct TernaryEdgeTests {
         UnsafePointer(try #require(from.baseAddress)), count: count,
         into: try #require(to.baseAddress), outputStride: rows, workspace: Workspace(), pool: pool)
       #expect(sameBits(Array(to), expected))
+    }
+  }
+
+  /// Codes of the padding, of columns and of outputs, cannot change a result.
+  @Test(arguments: InstructionSet.supported, [PackedTernary.Format.twoBit, .blockQuantized])
+  func paddingIsWithoutMeaning(isa: InstructionSet, format: PackedTernary.Format) throws {
+    var random = RepeatableRandom(seed: 7)
+    for (rows, columns) in [(1, 1), (17, 21), (33, 253), (16, 500)] {
+      let reference = randomTernary(rows: rows, columns: columns, using: &random)
+      let packed = try reference.packed(format, isa)
+      let x = random.normals(5 * columns)
+      let expected = try [1, 2, 5].map { try packed.matmul(Array(x.prefix($0 * columns))) }
+      let places = try packed.vectorPlaces()
+      let width = places.count / PackedTernary.panelRows
+      for row in 0..<packed.panels * PackedTernary.panelRows {
+        for k in (row < rows ? columns : 0)..<packed.vectors * width {
+          let place = places[row % PackedTernary.panelRows * width + k % width]
+          let byte = k / width * (places.count / 4) + place / 4
+          packed.panelBytes(row / PackedTernary.panelRows)[byte] |= 3 << UInt8(place % 4 * 2)
+        }
+      }
+      #expect(try packed.unpackedCodes() == reference.codes)
+      for (count, wanted) in zip([1, 2, 5], expected) {
+        #expect(
+          try sameBits(packed.matmul(Array(x.prefix(count * columns))), wanted),
+          "\(rows)×\(columns), \(count) rows")
+      }
+    }
+  }
+
+  /// More than 2³¹ weights: places are computed in 64 bits. Pages that nobody wrote hold code 0,
+  /// which is −1; the last panel gets +1.
+  @Test func elementsPast32Bits() throws {
+    let (rows, columns) = ((1 << 17) + 16, 1 << 14)
+    #expect(rows * columns > 1 << 31)
+    let packed = try PackedTernary(
+      rows: rows, columns: columns, format: .twoBit, instructionSet: .best)
+    let last = packed.panelBytes(packed.panels - 1)
+    for byte in 0..<packed.panelStride { last[byte] = 0xAA }
+    for row in 0..<rows { packed.scaleValues[row] = 1 }
+    var random = RepeatableRandom(seed: 8)
+    let x = random.normals(columns)
+    let (codes, scale) = TernaryReference.quantized(x[...])
+    let wanted = Float(codes.reduce(0, +)) * (1 / scale)
+    let y = try packed.matmul(x)
+    #expect(y.dropLast(16).allSatisfy { $0 == -wanted })
+    #expect(y.suffix(16).allSatisfy { $0 == wanted } && wanted != 0)
+    for format in try TernaryCase.all() {
+      let bytes = try format.byteCount(rows: 1 << 20, columns: 96 << 8)
+      let bits = Double(bytes) * 8 / Double((1 << 20) * (96 << 8))
+      #expect(bits > 1.59 && bits < 2.07, "\(format): \(bits) bits a weight")
     }
   }
 
