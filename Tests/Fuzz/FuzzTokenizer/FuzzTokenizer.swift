@@ -28,16 +28,19 @@ private let tokenizers: [Tokenizer] = {
       let file = try GGUFFile(bytes: SyntheticModel(architecture).serialized(), name: "synthetic")
       list.append(try Tokenizer(metadata: file.metadata))
     }
-    var pieces = ["<unk>", "<s>", "</s>"] + (0..<256).map { byte in
-      let digits = String(byte, radix: 16, uppercase: true)
-      return "<0x" + (byte < 16 ? "0" : "") + digits + ">"
-    }
+    var pieces =
+      ["<unk>", "<s>", "</s>"]
+      + (0..<256).map { byte in
+        let digits = String(byte, radix: 16, uppercase: true)
+        return "<0x" + (byte < 16 ? "0" : "") + digits + ">"
+      }
     let words = ["▁", "e", "▁t", "he", "▁the", "in", "er", "▁a", "é", "日", "本", "日本", "🙂"]
     pieces += words
     var writer = GGUFWriter()
     try writer.set("tokenizer.ggml.model", .text("llama"))
     try writer.set("tokenizer.ggml.tokens", .array(.string, pieces.map { .text($0) }))
-    try writer.set("tokenizer.ggml.scores", .array(.float32, pieces.indices.map { .float32(-Float($0)) }))
+    try writer.set(
+      "tokenizer.ggml.scores", .array(.float32, pieces.indices.map { .float32(-Float($0)) }))
     try writer.set(
       "tokenizer.ggml.token_type",
       // Unknown, control, byte, normal.
