@@ -27,7 +27,7 @@ func goWrong(_ communicator: any Communicator, _ how: String) throws -> String {
   case "dies" where isBad: kill(getpid(), SIGKILL)
   case "traps" where isBad: fatalError("a trap")
   case "stops" where isBad: kill(getpid(), SIGSTOP)
-  case "computes" where isBad: sleep(6)
+  case "computes" where isBad: sleep(5)
   case "kind" where isBad: try communicator.barrier()
   case "size" where isBad: try reduce(99)
   case "large" where isBad: try reduce(99_999)
