@@ -273,7 +273,8 @@ struct PaluReproduction {
       claims.append(
         claim(
           "cache bytes saved, %: \(text), scales counted",
-          source: "\(note); Llama-2-7B in groups of \(rank) latents", published: JSON(published), ours: JSON(ours), kind: .counted,
+          source: "\(note); Llama-2-7B in groups of \(rank) latents", published: JSON(published),
+          ours: JSON(ours), kind: .counted,
           error: 100 * (ours / published - 1), (ours - published).magnitude <= 0.05 ? .holds : .off)
       )
     }
