@@ -148,9 +148,8 @@ struct PaluReproduction {
     }
     return [
       claim(
-        "… faster over ×¼ … ×4 of each of \(list.count) numbers without a source; "
-          + "most by \(widest?.parameter ?? "none")",
-        source: "no source for the numbers",
+        "… faster over ×¼ … ×4 of each of \(list.count) numbers without a source",
+        source: "no source for the numbers; most by \(widest?.parameter ?? "none")",
         ours: .string("\(fixed(least, 2))–\(fixed(most, 2))"), kind: .modelled,
         least > 1 ? .holds : .fails)
     ]
@@ -273,8 +272,9 @@ struct PaluReproduction {
       let ours = 100 * (try cost(rank, bits)).savedShare
       claims.append(
         claim(
-          "cache bytes saved, Llama-2-7B, \(text), scale and minimum of \(rank) latents counted, %",
-          source: note, published: JSON(published), ours: JSON(ours), kind: .counted,
+          "cache bytes saved, %: \(text), scales counted",
+          source: "\(note); Llama-2-7B in groups of \(rank) latents", published: JSON(published),
+          ours: JSON(ours), kind: .counted,
           error: 100 * (ours / published - 1), (ours - published).magnitude <= 0.05 ? .holds : .off)
       )
     }
