@@ -22,6 +22,7 @@ public struct Block<Registers> {
   /// - Parameters:
   ///   - range: the warps that take part; all of them by default.
   ///   - barrier: false where the kernel's text has no barrier behind the code.
+  ///   - body: gets the warp and its registers.
   @inlinable
   public mutating func eachWarp(
     _ range: Range<Int>? = nil, barrier: Bool = true,

@@ -66,7 +66,15 @@ extension NPUCore {
 
   /// A part of an L1 matrix of `matrixRows` rows into L0A or L0B.
   ///
-  /// - Parameter transposed: the operand's rows are the part's columns.
+  /// - Parameters:
+  ///   - transposed: the operand's rows are the part's columns.
+  ///   - tile: the L1 matrix.
+  ///   - matrixRows: the matrix's rows.
+  ///   - row: the first row of the part.
+  ///   - column: the first column of the part.
+  ///   - rows: the part's rows.
+  ///   - columns: the part's columns.
+  ///   - operand: the buffer in L0A or L0B.
   public func loadOperand(
     _ tile: NPUTile, matrixRows: Int, row: Int = 0, column: Int = 0, rows: Int, columns: Int,
     transposed: Bool = false, into operand: NPUTile

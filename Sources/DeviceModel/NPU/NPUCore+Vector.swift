@@ -75,10 +75,13 @@ public enum VectorOperation: UInt8, Sendable, Hashable, CaseIterable {
 extension NPUCore {
   /// The right operand of an element-wise operation.
   public enum RightOperand: Sendable, Hashable {
+    /// No right operand.
     case none
+    /// A matrix of the left operand's shape.
     case matrix(UBMatrix)
     /// One value a row, each in a block of 32 bytes of its own (``broadcast(_:into:)``).
     case perRow(UBMatrix)
+    /// One value for all elements.
     case scalar(Float)
   }
 
@@ -143,8 +146,12 @@ extension NPUCore {
   /// repeats' results (whole blocks of 32 bytes a row) row by row: two instructions. Of other rows
   /// columns are folded 64 at a time, then reduced across lanes.
   ///
-  /// - Parameter scratch: rows × 64 floats apart from `a`; for folds of more than 128 columns twice
-  ///   as many, and 64 between them when rows are even, so that a fold reads and writes other banks.
+  /// - Parameters:
+  ///   - scratch: rows × 64 floats apart from `a`; for folds of more than 128 columns twice as
+  ///     many, and 64 between them when rows are even, so that a fold reads and writes other banks.
+  ///   - sum: the sum instead of the largest value.
+  ///   - a: what is reduced.
+  ///   - target: one value a row.
   public func reduceRows(
     sum: Bool, _ a: UBMatrix, scratch: UBMatrix, into target: UBMatrix
   ) throws(DeviceError) {

@@ -75,6 +75,9 @@ public final class NPUCore {
   /// - Parameters:
   ///   - bytes: rounded up to whole blocks of 32.
   ///   - address: nil for behind what is taken already.
+  ///   - memory: which kind of buffer.
+  ///   - unit: which unit of the core has it.
+  ///   - name: what errors call it.
   /// - Throws: ``DeviceError``: `.invalidArgument` for no bytes or a unit that has no such buffer,
   ///   `.misaligned` for an address that is no multiple of 32, `.overlap` for bytes that are taken,
   ///   `.launch` with the capacity as limit when the buffer has no room.
@@ -184,8 +187,10 @@ public final class NPUCore {
   /// Issues a block of operations that is known by its key: blocks of the same key are equal. A run
   /// without values issues only the first of a key and notes the others.
   ///
-  /// - Parameter times: how often the block runs in a row; 1 with values, which differ from run to
-  ///   run.
+  /// - Parameters:
+  ///   - times: how often the block runs in a row; 1 with values, which differ from run to run.
+  ///   - key: numbers that tell the block from all others.
+  ///   - body: issues the operations.
   /// - Throws: ``DeviceError`` from the body; `.invalidArgument` when a second block of a key issues
   ///   other operations than the first, or blocks are nested.
   public func block(
@@ -273,7 +278,10 @@ public final class NPUCore {
 
   /// Hands a block over: each unit sets a flag behind what its pipe was given so far.
   ///
-  /// - Parameter flag: a number below 4096 that ``wait(flag:of:unit:pipe:)`` names.
+  /// - Parameters:
+  ///   - flag: a number below 4096 that ``wait(flag:of:unit:pipe:)`` names.
+  ///   - units: the units that set it.
+  ///   - pipe: which of their pipes.
   public func handOver(flag: Int, from units: [Int], pipe: NPUPipe) throws(DeviceError) {
     for unit in units { try setFlag(flag, unit: unit, pipe: pipe) }
     count { $0.handOvers += 1 }

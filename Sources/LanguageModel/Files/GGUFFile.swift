@@ -7,13 +7,14 @@ import QuantKernels
 /// only located. Opening costs O(header) time and, beside the mapping, memory below four times the
 /// header.
 ///
-/// A native model of this package (``NativeContainer``) is read as the image in it, after its checksum
+/// A native model of this package (`NativeContainer`) is read as the image in it, after its checksum
 /// was compared, which takes the time of reading the file once.
 ///
 /// Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 public final class GGUFFile: Sendable {
   /// The version in the header, 2 or 3.
   public let version: Int
+  /// The key-value pairs of the header.
   public let metadata: GGUFMetadata
   /// Tensors in the file's order.
   public let tensors: [GGUFTensor]
@@ -30,7 +31,7 @@ public final class GGUFFile: Sendable {
 
   /// Opens and checks the file at `path`.
   ///
-  /// - Throws: `missingFile` and `outOfMemory` as ``MappedFile``; `unsupported` for version 1, a
+  /// - Throws: `missingFile` and `outOfMemory` as `MappedFile`; `unsupported` for version 1, a
   ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is
   ///   wrong.
   public convenience init(path: String) throws(QuantError) {

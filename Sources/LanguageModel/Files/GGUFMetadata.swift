@@ -78,6 +78,7 @@ public struct GGUFMetadata: Sendable {
   /// A number of any type; 64-bit integers round to the nearest double.
   public func float(_ key: String) -> Double? { scalar(key)?.float }
 
+  /// A truth value; nil for an absent key or a value of another type.
   public func bool(_ key: String) -> Bool? {
     guard case .bool(let value)? = scalar(key) else { return nil }
     return value

@@ -31,7 +31,7 @@ public final class SafetensorsFile: Sendable {
   /// Opens and checks the file at `path`.
   ///
   /// - Throws: `missingFile` and `outOfMemory` as
-  ///   ``MappedFile``; `unsupported` for an element type that is not known; `invalidData` for
+  ///   `MappedFile`; `unsupported` for an element type that is not known; `invalidData` for
   ///   anything else that is wrong.
   public convenience init(path: String) throws(QuantError) {
     try self.init(file: MappedFile(path: path))

@@ -31,8 +31,10 @@ extension ByteSink {
 
 /// Collects what is written in an array.
 public final class MemorySink: ByteSink {
+  /// What was written so far.
   public private(set) var bytes: [UInt8] = []
 
+  /// A sink that nothing was written to.
   public init() {}
 
   public var position: Int { bytes.count }

@@ -11,6 +11,7 @@ import Synchronization
 /// A value of such a type runs without any allocation, which a closure cannot promise: handing a
 /// closure to another thread boxes its captures.
 public protocol ParallelTask {
+  /// Does one part, as one of the pool's workers; parts run at the same time and in any order.
   func run(part: Int, worker: Int)
 }
 
@@ -31,6 +32,7 @@ extension ParallelTask {
 ///
 /// One caller at a time: a call from a second thread waits for the first.
 public final class WorkerPool: Sendable {
+  /// Does one part, as one of the pool's workers.
   public typealias Part = (_ part: Int, _ worker: Int) -> Void
 
   /// Workers, the caller included.
@@ -41,6 +43,7 @@ public final class WorkerPool: Sendable {
   /// As many workers as there are online processors.
   public static let standard = WorkerPool(threads: WorkerPool.processorCount)
 
+  /// Online processors, at least 1.
   public static var processorCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
   /// - Parameter threads: workers, the caller included; values below 1 count as 1, above 256 as

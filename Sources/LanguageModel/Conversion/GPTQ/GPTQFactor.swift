@@ -25,7 +25,7 @@ struct GPTQFactor {
   ///   - actOrder: whether inputs are ordered by their diagonal; else they stay.
   ///   - damping: relative to the diagonal's mean; ten times as much, again and again, where that is
   ///     not enough.
-  /// - Throws: ``QuantError`` `.invalidData` for sums that are not finite or no positive definite
+  /// - Throws: `QuantError` `.invalidData` for sums that are not finite or no positive definite
   ///   matrix with any damping.
   /// - Complexity: O(columns³).
   init(sums: [Double], columns: Int, actOrder: Bool, damping: Double = 0.01) throws(QuantError) {

@@ -111,6 +111,10 @@ public struct TensorParallelPlan: Sendable {
   ///   - count: M, rows of inputs.
   ///   - order: the groups of the down projection's inputs.
   ///   - hasInputOrder: whether inputs of the block are in act-order too.
+  ///   - shape: the block's sizes.
+  ///   - scheme: what is moved, and when.
+  ///   - ranks: parts in all.
+  ///   - bytesPerElement: of what is sent.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes that are not positive or an order of
   ///   other channels, `.unsupported` for ranks that do not divide the hidden channels into whole
   ///   groups (local sort: at all) and words of 8.
