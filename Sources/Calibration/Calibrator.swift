@@ -93,7 +93,7 @@ public final class Calibrator {
 
   /// Checks a model.
   ///
-  /// - Throws: `QuantError` as ``LanguageModel/init(file:options:cancellation:progress:)`` for a
+  /// - Throws: `QuantError` as `LanguageModel.init(file:options:cancellation:progress:)` for a
   ///   file that is no model.
   public init(model file: GGUFFile, pool: WorkerPool = .standard) throws(QuantError) {
     self.file = file

@@ -181,7 +181,8 @@ final class CalibrateCommandTests: XCTestCase {
       XCTAssertEqual((best["case"] as? [String: Any])?["perplexity"] as? Double, least)
     }
     for bad in [
-      ["--beside", "x"], ["--bits", "5"], ["--bits", "x"], ["--ratios", "2"], ["--ratios", "x"], ["--methods", "x"],
+      ["--beside", "x"], ["--bits", "5"], ["--bits", "x"], ["--ratios", "2"], ["--ratios", "x"],
+      ["--methods", "x"],
       ["--keys", "x"], ["--rotation", "x"], ["--groups", "3"], ["--chunks", "0"],
     ] {
       XCTAssertEqual(try ToolRun(base + bad).status, 64, "\(bad)")

@@ -26,6 +26,10 @@ public final class SimulatedPerplexity {
 
   /// - Parameters:
   ///   - windows: at most so many; nil takes all of the text.
+  ///   - file: the model.
+  ///   - text: UTF-8.
+  ///   - context: tokens of a window, at least 4.
+  ///   - pool: the threads that take part.
   /// - Throws: `QuantError` `.invalidArgument` for a context or a text that will not do, and what
   ///   a file that is no model throws.
   public init(

@@ -140,6 +140,8 @@ public final class NPUCore {
   }
 
   /// A slot of global memory that units of this core write and read in turn, ordered by flags.
+  ///
+  /// - Throws: ``DeviceError`` as ``allocate(_:unit:bytes:at:_:)``.
   public func globalSlot(_ name: String) throws(DeviceError) -> NPUTile {
     try allocate(.global, bytes: 32, name)
   }
@@ -282,18 +284,23 @@ public final class NPUCore {
   ///   - flag: a number below 4096 that ``wait(flag:of:unit:pipe:)`` names.
   ///   - units: the units that set it.
   ///   - pipe: which of their pipes.
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a flag or unit that the core has not.
   public func handOver(flag: Int, from units: [Int], pipe: NPUPipe) throws(DeviceError) {
     for unit in units { try setFlag(flag, unit: unit, pipe: pipe) }
     count { $0.handOvers += 1 }
   }
 
   /// Sets one flag behind what the unit's pipe was given so far.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a flag or unit that the core has not.
   public func setFlag(_ flag: Int, unit: Int, pipe: NPUPipe) throws(DeviceError) {
     try synchronize(.set, flag, of: unit, unit: unit, pipe: pipe)
     count { $0.flags += 1 }
   }
 
   /// Lets what the unit's pipe is given from now on wait for a flag of another unit.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a flag or unit that the core has not.
   public func wait(flag: Int, of setter: Int, unit: Int, pipe: NPUPipe) throws(DeviceError) {
     try synchronize(.wait, flag, of: setter, unit: unit, pipe: pipe)
   }

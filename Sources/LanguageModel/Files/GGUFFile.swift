@@ -39,6 +39,8 @@ public final class GGUFFile: Sendable {
   }
 
   /// Checks a file's image in memory, copied; `name` stands for the path in errors.
+  ///
+  /// - Throws: as ``init(path:)``, but for a missing file.
   public convenience init(bytes: [UInt8], name: String) throws(QuantError) {
     try self.init(file: bytes.withUnsafeBytes { MappedFile(copying: $0, name: name) })
   }
@@ -114,6 +116,8 @@ public final class GGUFFile: Sendable {
   ///
   /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
   /// its last use in the source.
+  ///
+  /// - Throws: what `body` throws.
   public func withBytes<R, E: Error>(
     of tensor: GGUFTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

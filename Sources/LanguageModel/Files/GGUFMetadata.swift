@@ -97,6 +97,8 @@ public struct GGUFMetadata: Sendable {
   ///
   /// The bytes are valid during the call. Returns false, having called nothing, when the key is no
   /// array of strings.
+  ///
+  /// - Throws: what `body` throws.
   @discardableResult
   public func forEachString<E: Error>(
     _ key: String, _ body: (UnsafeRawBufferPointer) throws(E) -> Void

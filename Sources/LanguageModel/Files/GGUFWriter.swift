@@ -40,6 +40,7 @@ public struct GGUFWriter {
   public init() { alignment = 32 }
 
   /// - Parameter alignment: a power of two from 8 to 2²⁰; 32 is what every reader knows.
+  /// - Throws: `QuantError` `.invalidArgument` for another alignment.
   public init(alignment: Int) throws(QuantError) {
     guard alignment >= 8, alignment <= 1 << 20, alignment & (alignment - 1) == 0 else {
       throw QuantError(
@@ -145,6 +146,8 @@ public struct GGUFWriter {
   }
 
   /// Adds a tensor of another file byte for byte, of whatever type; keeps that file mapped.
+  ///
+  /// - Throws: `QuantError` `.invalidArgument` for a name that is taken.
   public mutating func addTensor(
     copying tensor: GGUFTensor, from file: GGUFFile
   ) throws(QuantError) {
@@ -242,6 +245,8 @@ public struct GGUFWriter {
   }
 
   /// The file's bytes, in memory.
+  ///
+  /// - Throws: as ``write(to:isCancelled:progress:)``, but for what only a file can have.
   public func serialized() throws(QuantError) -> [UInt8] {
     let sink = MemorySink()
     try write(to: sink, progress: nil)

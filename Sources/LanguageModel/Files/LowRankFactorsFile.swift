@@ -20,7 +20,7 @@ public struct LowRankFactorsFile: Sendable, Equatable {
   static let version = "1"
   private static let notePrefix = "note."
 
-  /// The contents of a file; nothing is written before ``write(to:)``.
+  /// The contents of a file; nothing is written before ``write(to:isCancelled:)``.
   public init(factors: LowRankFactors, modelChecksum: UInt64, notes: [String: String] = [:]) {
     self.factors = factors
     self.modelChecksum = modelChecksum
@@ -59,6 +59,8 @@ public struct LowRankFactorsFile: Sendable, Equatable {
   }
 
   /// The file's bytes, in memory.
+  ///
+  /// - Throws: `QuantError` as the writer of safetensors.
   public func serialized() throws(QuantError) -> [UInt8] { try writer().serialized() }
 
   private func writer() throws(QuantError) -> SafetensorsWriter {

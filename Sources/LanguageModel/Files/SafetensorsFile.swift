@@ -38,6 +38,8 @@ public final class SafetensorsFile: Sendable {
   }
 
   /// Checks a file's image in memory, copied; `name` stands for the path in errors.
+  ///
+  /// - Throws: as ``init(path:)``, but for a missing file.
   public convenience init(bytes: [UInt8], name: String) throws(QuantError) {
     try self.init(file: bytes.withUnsafeBytes { MappedFile(copying: $0, name: name) })
   }
@@ -77,6 +79,8 @@ public final class SafetensorsFile: Sendable {
   ///
   /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
   /// its last use in the source.
+  ///
+  /// - Throws: what `body` throws.
   public func withBytes<R, E: Error>(
     of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

@@ -94,6 +94,8 @@ public struct SafetensorsWriter {
   }
 
   /// The file's bytes, in memory.
+  ///
+  /// - Throws: as ``write(to:isCancelled:progress:)``, but for what only a file can have.
   public func serialized() throws(QuantError) -> [UInt8] {
     let sink = MemorySink()
     try write(to: sink, progress: nil)

@@ -72,6 +72,8 @@ public struct Perplexity: Sendable, Equatable {
   }
 
   /// Measures tokens; `beginningOfSequence`, if any, replaces the first of each window.
+  ///
+  /// - Throws: as ``init(of:model:options:keyValueType:cancellation:progress:)``.
   public init(
     of tokens: [Int32], model: LanguageModel, beginningOfSequence: Int32?,
     options: Options = Options(), keyValueType: KeyValueType? = nil,

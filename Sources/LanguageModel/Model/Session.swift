@@ -213,6 +213,8 @@ public final class Session {
   }
 
   /// Reads one token; a decode step. Allocates nothing.
+  ///
+  /// - Throws: as ``forward(_:cancellation:)``.
   public func forward(token: Int32) throws(QuantError) {
     var token = token
     try withUnsafePointer(to: &token) { pointer throws(QuantError) in

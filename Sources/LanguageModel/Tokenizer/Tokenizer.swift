@@ -46,6 +46,8 @@ public final class Tokenizer: Sendable {
   public let addsSpacePrefix: Bool
 
   /// Reads the tokenizer of a model file.
+  ///
+  /// - Throws: as ``init(vocabulary:)``, and for metadata that name no tokenizer or an unknown one.
   public convenience init(metadata: some TokenizerMetadata) throws(QuantError) {
     try self.init(vocabulary: TokenizerVocabulary(metadata: metadata))
   }

@@ -79,6 +79,8 @@ extension SimulatedMatmul {
   /// Every tile and split among which ``count(_:rows:outputs:inputs:groupSize:on:splits:steadySeconds:simulator:)``
   /// chooses for the kernel `half`, counted once, to be timed on several devices by
   /// ``moved(to:)``.
+  ///
+  /// - Throws: ``QuantError`` for sizes that are none, and as the launch.
   public static func halfCandidates(
     rows: Int, outputs: Int, inputs: Int, on device: DeviceSpec,
     simulator: WarpSimulator = WarpSimulator()

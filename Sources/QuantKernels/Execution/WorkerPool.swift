@@ -89,6 +89,8 @@ public final class WorkerPool: Sendable {
   }
 
   /// Helpers spin for work while `body` runs, and park afterwards. Regions may nest.
+  ///
+  /// - Throws: what `body` throws.
   public func withHotRegion<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
     shared.enterHot()
     defer { shared.leaveHot() }

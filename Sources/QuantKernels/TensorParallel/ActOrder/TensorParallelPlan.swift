@@ -40,6 +40,8 @@ public struct TensorParallelShape: Sendable, Hashable {
 
   /// A quantized act-order `g_idx` of the down projection, by seed: what calibration of no model in
   /// particular gives.
+  ///
+  /// - Throws: ``QuantError`` `.unsupported` for groups that do not divide the hidden channels.
   public func shuffledIndices(seed: UInt64) throws(QuantError) -> GroupIndices {
     guard hidden > 0, groupSize > 0, hidden % groupSize == 0 else {
       throw QuantError(
