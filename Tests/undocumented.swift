@@ -41,8 +41,11 @@ extension SymbolGraph.Symbol {
       .trimmingCharacters(in: .whitespacesAndNewlines)
   }
 
-  /// Members that the compiler makes are nobody's to document.
-  var isWritten: Bool { location != nil && !identifier.precise.contains("::SYNTHESIZED::") }
+  /// Members that the compiler makes are nobody's to document, nor are types of others that are extended.
+  var isWritten: Bool {
+    location != nil && !identifier.precise.contains("::SYNTHESIZED::")
+      && kind.identifier != "swift.extension"
+  }
 
   /// Whether it throws itself: what its closures throw stands within parentheses.
   var isThrowing: Bool {
