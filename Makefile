@@ -1,6 +1,7 @@
 # Everything a newcomer types. Each target installs what it needs and is missing.
 #   make bench     build in release, fetch the model, print the machine's, the model's and the kernels' speed
 #   make test      the tests: on this processor, emulated older and ARM ones, and as a dependency of a clean package
+#   make docs      the documentation as a site, a warning being an error; every public symbol must have a comment
 #   make lint      formatting, and no build product under version control
 #   make compare   ours and theirs (llama.cpp, PyTorch, onnxruntime) in one interleaved run
 #   make exact-match  ternary formats against one another on 1,000 prompts
@@ -8,13 +9,16 @@
 #   make model     fetch the model and print where it is
 SHELL := /bin/bash
 .DEFAULT_GOAL := bench
-.PHONY: bench test lint compare exact-match fuzz model smoke
+.PHONY: bench test docs lint compare exact-match fuzz model smoke
 
 bench:
 	@Benchmarks/bench.sh
 
 test:
 	@Tests/test.sh
+
+docs:
+	@Tests/docs.sh
 
 lint:
 	@Tests/lint.sh

@@ -5,8 +5,9 @@ import QuantKernels
 /// 2407.21118).
 ///
 /// The text is read once by a float32 decoder, which gathers `Σ xᵀx` of every layer's inputs and,
-/// where ranks or factors go by the loss, reads some of it backward. ``factors(_:)`` then cuts each
-/// group's projection, as often as wanted for different settings.
+/// where ranks or factors go by the loss, reads some of it backward.
+/// ``factors(_:cancellation:progress:)`` then cuts each group's projection, as often as wanted for
+/// different settings.
 public final class Calibrator {
   /// What the text is read for.
   public struct Reading: Sendable, Equatable {
@@ -21,6 +22,7 @@ public final class Calibrator {
     /// divisor of the key-value heads.
     public var headsPerBlock = 1
 
+    /// The defaults.
     public init() {}
   }
 
@@ -45,17 +47,22 @@ public final class Calibrator {
     /// The share of key and value elements that latents keep; of the values alone where keys are
     /// cached whole.
     public var ratio = 0.5
+    /// s: key-value heads that share a latent; a divisor of their number.
     public var headsPerGroup = 1
+    /// Bits of a stored latent, as `LowRankFactors` takes them.
     public var bits = 3
+    /// How a layer's outputs are weighed, and ranks shared out.
     public var method = Method.loss
+    /// How keys are cached.
     public var keyMode = LowRankFactors.KeyMode.rebuilt
-    /// Whether latents are turned by ``HadamardRotation``. Commuting keys never are.
+    /// Whether latents are turned by `HadamardRotation`. Commuting keys never are.
     public var rotates = true
     /// Ranks are multiples of it, or full. Eight latents fill whole bytes at every number of bits.
     public var step = 8
     /// Smallest eigenvalue of a Gram, in mean ones.
     public var eigenvalueFloor = Whitening.standardFloor
 
+    /// The defaults: half the elements, 3 bits, the loss's gradients, rebuilt keys.
     public init() {}
 
     /// Of ranks; a commuting latent is two numbers.
@@ -64,6 +71,7 @@ public final class Calibrator {
 
   /// The factors and how they came out.
   public struct Result: Sendable {
+    /// The factors, rotated where the options say so.
     public let factors: LowRankFactors
     /// Ranks by layer, keys then values, and group; no keys where these are cached whole.
     public let ranks: [[[Int]]]
@@ -74,6 +82,7 @@ public final class Calibrator {
     public let keptEnergy: Double
   }
 
+  /// The model's attention, as far as factors depend on it.
   public let shape: LowRankFactors.Shape
   let weights: DenseWeights
   private let file: GGUFFile
@@ -84,7 +93,7 @@ public final class Calibrator {
 
   /// Checks a model.
   ///
-  /// - Throws: ``QuantError`` as ``LanguageModel/init(file:options:cancellation:progress:)`` for a
+  /// - Throws: `QuantError` as `LanguageModel.init(file:options:cancellation:progress:)` for a
   ///   file that is no model.
   public init(model file: GGUFFile, pool: WorkerPool = .standard) throws(QuantError) {
     self.file = file
@@ -94,6 +103,7 @@ public final class Calibrator {
     shape = LowRankFactors.Shape(configuration)
   }
 
+  /// The model's configuration.
   public var configuration: ModelConfiguration { weights.configuration }
 
   // MARK: Reading
@@ -117,7 +127,10 @@ public final class Calibrator {
   ///     is there and of the same model, text and settings. It is left to the caller to remove.
   ///   - checkpointSeconds: time between two of its versions.
   ///   - progress: called after each batch with samples read and samples in all.
-  /// - Throws: ``QuantError`` `.invalidArgument` for settings or a text that will not do;
+  ///   - text: UTF-8 of the calibration text.
+  ///   - reading: how much of it, and how.
+  ///   - cancellation: looked at between batches.
+  /// - Throws: `QuantError` `.invalidArgument` for settings or a text that will not do;
   ///   `.invalidData` for weights, activations or a checkpoint that are not finite; `.outOfMemory`;
   ///   `.cancelled`.
   /// - Returns: samples that a checkpoint had already.
@@ -245,7 +258,7 @@ public final class Calibrator {
 
   /// Refuses settings that no text could make factors of, before one is read.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument`, and `.unsupported` for commuting keys of a model
+  /// - Throws: `QuantError` `.invalidArgument`, and `.unsupported` for commuting keys of a model
   ///   that normalizes keys.
   public func check(_ options: Options, gradientSamples: Int) throws(QuantError) {
     try LowRankFactors.check(
@@ -273,8 +286,11 @@ public final class Calibrator {
 
   /// Cuts every group's projection to its share of the budget.
   ///
-  /// - Parameter progress: called after each layer with layers done and layers in all.
-  /// - Throws: ``QuantError`` `.invalidArgument` for settings that cannot be, when no text was read,
+  /// - Parameters:
+  ///   - progress: called after each layer with layers done and layers in all.
+  ///   - options: ratio, groups, bits, method and mode.
+  ///   - cancellation: looked at between layers.
+  /// - Throws: `QuantError` `.invalidArgument` for settings that cannot be, when no text was read,
   ///   or when it was not read backward though the method needs it; `.invalidData` for weights or
   ///   statistics that are not finite; `.cancelled`.
   public func factors(

@@ -16,29 +16,10 @@ repository=(git -C "$work/quantkernels" -c user.name=consumer -c user.email=cons
 "${repository[@]}" commit -q -m "The package as its users get it"
 "${repository[@]}" -c tag.gpgsign=false tag 1.0.0
 cp -R "$root/Tests/Consumer/Sources" "$work/consumer/Sources"
-# Every Swift example of the README that begins with an import, each as a file of one module.
-mkdir -p "$work/consumer/Sources/Readme"
-awk -v folder="$work/consumer/Sources/Readme" '
-  /^```swift/ { inside = 1; text = ""; next }
-  /^```/ {
-    if (inside && text ~ /^import /) {
-      count++
-      body = text
-      imports = ""
-      while (match(body, /^import [A-Za-z]+\n/)) {
-        imports = imports substr(body, 1, RLENGTH)
-        body = substr(body, RLENGTH + 1)
-      }
-      file = folder "/Example" count ".swift"
-      print imports "func example" count "() throws {\n" body "}" > file
-      close(file)
-    }
-    inside = 0
-    next
-  }
-  inside { text = text $0 "\n" }
-' "$root/README.md"
-echo 'print("readme: its examples compile")' >"$work/consumer/Sources/Readme/main.swift"
+# The Swift examples of the README and of the documentation, each as a file of one module.
+mkdir -p "$work/consumer/Sources/Examples"
+awk -v folder="$work/consumer/Sources/Examples" -v expected="$work/expected" \
+  -f "$root/Tests/Consumer/examples.awk" "$root/README.md" "$root"/Sources/*/Documentation.docc/*.md
 sed "s|@REPOSITORY@|file://$work/quantkernels|" "$root/Tests/Consumer/Package.swift.template" \
   >"$work/consumer/Package.swift"
 # Version control over file:// is off by default for nested clones. A new history under an old tag would also be
@@ -51,4 +32,11 @@ options=(--package-path "$work/consumer" --scratch-path "$work/scratch"
   --security-path "$work/security" --cache-path "$work/cache")
 swift build "${options[@]}"
 swift run --skip-build "${options[@]}" Consumer
-swift run --skip-build "${options[@]}" Readme
+# What the documentation says that its examples print.
+swift run --skip-build "${options[@]}" Examples >"$work/printed"
+diff -u "$work/expected" "$work/printed"
+echo "examples: all compile, $(grep -c '^== ' "$work/expected") print what their pages say"
+if [ -e "$work/scratch/checkouts/swift-docc-plugin" ]; then
+  echo "error: a consumer checks out the documentation's plug-in" >&2
+  exit 1
+fi

@@ -170,7 +170,7 @@ extension DenseDecoder {
 /// - Parameter replacing: weights that stand in for the model's own.
 /// - Returns: the mean loss of the one sequence, and for each layer `∂loss/∂W` of keys and values,
 ///   `[keyValueLength × width]`.
-/// - Throws: ``QuantError`` as ``DenseDecoder``.
+/// - Throws: `QuantError` as ``DenseDecoder``.
 func exactGradients(
   _ weights: DenseWeights, tokens: [Int32],
   replacing: [Int: [DenseWeights.Matrix: [Double]]] = [:], pool: WorkerPool

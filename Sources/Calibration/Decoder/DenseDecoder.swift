@@ -46,7 +46,7 @@ final class DenseDecoder<Scalar: DenseScalar> {
 
   /// - Parameters:
   ///   - keepsStreams: false where nobody goes backward: two streams do then.
-  /// - Throws: ``QuantError`` `.outOfMemory` before anything is allocated; `.invalidArgument` for a
+  /// - Throws: `QuantError` `.outOfMemory` before anything is allocated; `.invalidArgument` for a
   ///   length that the model has no positions for.
   init(
     _ weights: DenseWeights, sequences: Int, length: Int, keepsStreams: Bool, pool: WorkerPool
@@ -115,7 +115,7 @@ final class DenseDecoder<Scalar: DenseScalar> {
 
   /// Reads tokens, ``sequences`` of ``length`` each, up to the last layer's output.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` for another number of tokens or an unknown one;
+  /// - Throws: `QuantError` `.invalidArgument` for another number of tokens or an unknown one;
   ///   `.invalidData` for weights that cannot be read; `.cancelled`.
   func forward(_ tokens: [Int32], cancellation: CancellationFlag? = nil) throws(QuantError) {
     try embed(tokens)

@@ -24,9 +24,9 @@ struct FactorPair: Sendable {
   var latentBias: [Double]?
   var frequencies: [Int] = []
 
-  /// In float32, latents turned by a ``HadamardRotation`` of their number if `rotates`.
+  /// In float32, latents turned by a `HadamardRotation` of their number if `rotates`.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for a value that float32 does not hold.
+  /// - Throws: `QuantError` `.invalidData` for a value that float32 does not hold.
   func group(rotates: Bool, subject: String) throws(QuantError) -> LowRankFactors.Group {
     var (down, up) = (down.values, up.values)
     let rank = self.down.rows

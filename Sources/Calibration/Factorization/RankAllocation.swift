@@ -12,7 +12,7 @@ public enum RankAllocation {
   /// binds, then cut to steps; the steps that are left go to the largest remainders, each once. With
   /// scores equal to the full ranks this is the uniform allocation.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` for a ratio outside 0…1, a step below 1, a budget
+  /// - Throws: `QuantError` `.invalidArgument` for a ratio outside 0…1, a step below 1, a budget
   ///   below one step a unit, or scores that are negative, not finite, or of another number.
   /// - Complexity: O(units · log units).
   public static func proportional(
@@ -63,8 +63,10 @@ public enum RankAllocation {
   /// Each unit's energies do not increase, so that the greedy choice is the best one for steps of
   /// equal size.
   ///
-  /// - Parameter energies: of each unit what every further latent saves; their number is its full
-  ///   rank.
+  /// - Parameters:
+  ///   - energies: of each unit what every further latent saves; their number is its full rank.
+  ///   - ratio: of all ranks that are kept, 0…1.
+  ///   - step: ranks are multiples of it, or full.
   /// - Throws: as ``proportional(to:fullRanks:ratio:step:)``.
   /// - Complexity: O(budget / step · log units).
   public static func waterFilling(

@@ -18,14 +18,17 @@ public struct Whitening: Sendable {
   /// width, and far below what any text leaves unexcited by chance.
   public static let standardFloor = 1e-9
 
+  /// Inputs of the layers that it whitens: rows and columns of the Gram.
   public let width: Int
   /// δ.
   public let shift: Double
   /// L, column-major as LAPACK wants it; above the diagonal is 0.
   private let factor: [Double]
 
-  /// - Parameter floor: smallest eigenvalue wanted, in mean ones (trace / width).
-  /// - Throws: ``QuantError`` `.invalidArgument` for a floor outside 0…1; `.invalidData` when C is of
+  /// - Parameters:
+  ///   - floor: smallest eigenvalue wanted, in mean ones (trace / width).
+  ///   - gram: C of the layer's inputs.
+  /// - Throws: `QuantError` `.invalidArgument` for a floor outside 0…1; `.invalidData` when C is of
   ///   no tokens, not finite or all zero.
   /// - Complexity: O(width³).
   public init(_ gram: Gram, floor: Double = standardFloor) throws(QuantError) {

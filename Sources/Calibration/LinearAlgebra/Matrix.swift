@@ -67,7 +67,7 @@ struct Matrix: Sendable, Equatable {
     let right: Matrix
   }
 
-  /// - Throws: ``QuantError`` `.invalidData` when an entry is not finite or the iteration does not
+  /// - Throws: `QuantError` `.invalidData` when an entry is not finite or the iteration does not
   ///   converge.
   /// - Complexity: O(rows · columns · min(rows, columns)).
   func singularValues(of subject: String) throws(QuantError) -> SingularValues {

@@ -11,11 +11,13 @@ public struct SimulatedCache: Sendable {
   public var factors: LowRankFactors?
   /// Bits of a latent; 16 is IEEE half.
   public var bits: Int
-  /// Bits of keys that are cached whole and rotated, beside ``LowRankFactors/KeyMode/rotated``.
+  /// Bits of keys that are cached whole and rotated, beside `LowRankFactors.KeyMode.rotated`.
   public var keyBits = 4
   /// False leaves latents as they are computed.
   var rounds = true
 
+  /// A cache of low-rank keys and values, or of whole ones where `factors` is nil; `bits` of a
+  /// stored number, 16 for binary16.
   public init(factors: LowRankFactors?, bits: Int) {
     self.factors = factors
     self.bits = bits

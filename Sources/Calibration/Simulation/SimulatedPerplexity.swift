@@ -2,13 +2,17 @@ import LanguageModel
 import QuantKernels
 
 /// The perplexity of a text under a model whose keys and values pass through ``SimulatedCache``,
-/// counted as ``Perplexity`` counts: windows of `context` tokens, the second half of each scored.
+/// counted as `Perplexity` counts: windows of `context` tokens, the second half of each scored.
 ///
 /// The weights are float32 and stay loaded between caches, so that many can be compared.
 public final class SimulatedPerplexity {
+  /// A perplexity and what it was taken over.
   public struct Result: Sendable, Equatable {
+    /// `exp` of the mean of −ln p over the scored tokens.
     public let perplexity: Double
+    /// Standard error of ``perplexity``.
     public let standardError: Double
+    /// Tokens that were scored.
     public let scoredTokens: Int
   }
 
@@ -22,7 +26,11 @@ public final class SimulatedPerplexity {
 
   /// - Parameters:
   ///   - windows: at most so many; nil takes all of the text.
-  /// - Throws: ``QuantError`` `.invalidArgument` for a context or a text that will not do, and what
+  ///   - file: the model.
+  ///   - text: UTF-8.
+  ///   - context: tokens of a window, at least 4.
+  ///   - pool: the threads that take part.
+  /// - Throws: `QuantError` `.invalidArgument` for a context or a text that will not do, and what
   ///   a file that is no model throws.
   public init(
     model file: GGUFFile, text: [UInt8], context: Int = 512, windows: Int? = nil,
@@ -64,7 +72,7 @@ public final class SimulatedPerplexity {
 
   /// Measures the text with a cache.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` for factors of another shape; `.invalidData` when a
+  /// - Throws: `QuantError` `.invalidArgument` for factors of another shape; `.invalidData` when a
   ///   loss is not finite; `.cancelled`.
   public func measure(
     _ cache: SimulatedCache, cancellation: CancellationFlag? = nil,

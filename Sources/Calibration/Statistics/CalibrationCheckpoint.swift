@@ -59,7 +59,7 @@ struct CalibrationCheckpoint {
   /// Reads a checkpoint; nil when there is none, or it is of other settings.
   ///
   /// - Parameter empty: statistics of the shape that is wanted.
-  /// - Throws: ``QuantError`` `.invalidData` for a damaged file.
+  /// - Throws: `QuantError` `.invalidData` for a damaged file.
   static func load(
     _ path: String, settings: String, empty: CalibrationStatistics
   ) throws(QuantError) -> CalibrationCheckpoint? {

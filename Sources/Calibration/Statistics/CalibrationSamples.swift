@@ -9,6 +9,7 @@ public struct CalibrationSamples: Sendable, Equatable {
   let withGradients: Set<Int>
   let context: Int
 
+  /// Tokens of all windows.
   public var tokenCount: Int { windows.count * context }
 
   /// Picks windows spread evenly over a text, and of these some for gradients, spread evenly too.
@@ -16,7 +17,11 @@ public struct CalibrationSamples: Sendable, Equatable {
   /// - Parameters:
   ///   - samples: at most so many; fewer where the text has fewer.
   ///   - gradientSamples: of these, at most so many.
-  /// - Throws: ``QuantError`` `.invalidArgument` for numbers that are not positive and for a text
+  ///   - text: UTF-8 of the text.
+  ///   - file: the model, for its tokenizer.
+  ///   - configuration: the model's.
+  ///   - context: tokens of a window.
+  /// - Throws: `QuantError` `.invalidArgument` for numbers that are not positive and for a text
   ///   that has no window, or fewer tokens in all than the model's width: inputs of which there are
   ///   fewer than dimensions say nothing of most of them.
   public init(

@@ -4,12 +4,14 @@ import QuantKernels
 /// `C = Σ xᵀx` over the rows x `[width]` that some layer saw, in double: what whitening needs to know
 /// of a calibration text. Inputs are not centered.
 public struct Gram: Sendable, Equatable {
+  /// Elements of a row.
   public let width: Int
   /// Rows that were added.
   public private(set) var count: Int
   /// The sum, `[width × width]`: column-major, only on and below the diagonal.
   private var lower: [Double]
 
+  /// The sum over no rows. Bytes: 8 · width².
   public init(width: Int) {
     self.width = width
     count = 0
@@ -18,8 +20,11 @@ public struct Gram: Sendable, Equatable {
 
   /// Checks a sum from elsewhere and takes it.
   ///
-  /// - Parameter values: `[width × width]`.
-  /// - Throws: ``QuantError`` `.invalidData` for a sum that is of another size, not finite, not
+  /// - Parameters:
+  ///   - values: `[width × width]`.
+  ///   - width: elements of a row.
+  ///   - count: rows that were added.
+  /// - Throws: `QuantError` `.invalidData` for a sum that is of another size, not finite, not
   ///   symmetric within rounding, or negative on its diagonal; or of no rows.
   public init(width: Int, count: Int, values: [Double]) throws(QuantError) {
     func refuse(_ problem: String) -> QuantError {

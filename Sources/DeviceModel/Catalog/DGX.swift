@@ -53,8 +53,11 @@ public struct MultiDeviceMachine: Sendable, Hashable {
 
   /// Collectives of a machine.
   public enum Operation: String, Sendable, Hashable, CaseIterable {
+    /// Every device ends with the sum of all devices' vectors.
     case allReduce = "all-reduce"
+    /// Every device ends with all devices' parts, side by side.
     case allGather = "all-gather"
+    /// Every device sends each other device a part of its own.
     case allToAll = "all-to-all"
   }
 
@@ -75,7 +78,10 @@ public struct MultiDeviceMachine: Sendable, Hashable {
   ///     a device sends to the others.
   ///   - algorithm: ring or tree for reductions and gathers; nil takes the faster one. All-to-alls
   ///     are sent directly, as grouped sends and receives are.
-  ///   - latency, bandwidth: factors of α (of hops and starts) and of β.
+  ///   - latency: factor of α, of hops and starts.
+  ///   - bandwidth: factor of β.
+  ///   - operation: the collective.
+  ///   - devices: how many take part.
   /// - Throws: ``DeviceError`` `.invalidArgument` for devices that the machine does not have, a bad
   ///   size, or factors that are not positive.
   public func microseconds(

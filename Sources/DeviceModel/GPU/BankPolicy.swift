@@ -17,7 +17,10 @@ public struct BankPolicy: Sendable, Hashable {
   /// 0. The base rule with a penalty is called M2.
   public var splitStorePenalty: Int
 
-  /// - Parameter splitStorePenalty: negative values count as 0.
+  /// - Parameters:
+  ///   - splitStorePenalty: negative values count as 0.
+  ///   - pairMerge: as the property.
+  ///   - skipEmptyPhases: as the property.
   public init(
     pairMerge: Bool = false, skipEmptyPhases: Bool = true, splitStorePenalty: Int = 0
   ) {

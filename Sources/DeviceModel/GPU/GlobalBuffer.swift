@@ -34,6 +34,8 @@ public final class GlobalBuffer: @unchecked Sendable {
   }
 
   /// A buffer that holds a copy of `values`, little-endian as this machine stores them.
+  ///
+  /// - Throws: ``DeviceError`` as ``init(_:byteCount:)``.
   public convenience init<Value: BitwiseCopyable>(
     _ name: String, _ values: [Value]
   ) throws(DeviceError) {

@@ -6,6 +6,8 @@ extension SIMD32 where Scalar == UInt32 {
   public static var laneIndex: Self { laneNumbers }
 
   /// The values that `value` gives for lanes 0…31.
+  ///
+  /// - Throws: what `value` throws.
   @inlinable
   public static func each<Failure: Error>(
     _ value: (UInt32) throws(Failure) -> UInt32

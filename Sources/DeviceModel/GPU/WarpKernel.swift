@@ -26,6 +26,9 @@ public protocol WarpKernel: Sendable {
   /// A warp's registers when its block starts.
   func makeRegisters() -> Registers
   /// One block, in one pass.
+  ///
+  /// - Throws: ``DeviceError`` of an access that the device would not do, or for a program at
+  ///   fault.
   func run(_ block: inout Block<Registers>, pass: Int) throws(DeviceError)
 }
 

@@ -127,7 +127,10 @@ public struct CollectiveSchedule: Sendable {
   /// The messages of an all-to-all; `elements` of a message count in what its source sends, the parts
   /// for device 0, 1, … one after the other.
   ///
-  /// - Parameter counts: `[source][destination]`.
+  /// - Parameters:
+  ///   - counts: `[source][destination]`.
+  ///   - algorithm: how messages are sent.
+  ///   - topology: the devices and their links.
   /// - Throws: ``DeviceError`` `.invalidArgument` for counts that are no square of the devices, or
   ///   negative, and as ``Collective/allToAllMicroseconds(bytes:)``.
   /// - Complexity: O(messages).

@@ -34,7 +34,11 @@ public struct RowMajor: TileLayout, Hashable {
   public let pitch: Int
   public let byteCount: Int
 
-  /// - Parameter pitch: elements from row to row; `columns` when not given.
+  /// - Parameters:
+  ///   - pitch: elements from row to row; `columns` when not given.
+  ///   - rows: rows of the tile.
+  ///   - columns: elements of a row.
+  ///   - elementBits: bits of an element.
   /// - Throws: ``LayoutError`` when a size is not positive, the pitch is below `columns`, or the
   ///   size overflows.
   public init(rows: Int, columns: Int, elementBits: Int, pitch: Int? = nil) throws(LayoutError) {

@@ -27,6 +27,9 @@ extension NPUCore {
   }
 
   /// Rows of global memory into a unified buffer, row by row at the matrix's pitch.
+  ///
+  /// - Throws: ``DeviceError`` for a window or a matrix outside its memory, and a path that the
+  ///   device has not.
   public func loadRows(
     _ global: NPUGlobal, _ window: GlobalWindow, into matrix: UBMatrix, slot: NPUTile? = nil
   ) throws(DeviceError) {
@@ -46,6 +49,9 @@ extension NPUCore {
   }
 
   /// Rows of a unified buffer to global memory.
+  ///
+  /// - Throws: ``DeviceError`` for a window or a matrix outside its memory, and a path that the
+  ///   device has not.
   public func storeRows(
     _ matrix: UBMatrix, to global: NPUGlobal, _ window: GlobalWindow, slot: NPUTile? = nil
   ) throws(DeviceError) {
@@ -66,7 +72,16 @@ extension NPUCore {
 
   /// A part of an L1 matrix of `matrixRows` rows into L0A or L0B.
   ///
-  /// - Parameter transposed: the operand's rows are the part's columns.
+  /// - Parameters:
+  ///   - transposed: the operand's rows are the part's columns.
+  ///   - tile: the L1 matrix.
+  ///   - matrixRows: the matrix's rows.
+  ///   - row: the first row of the part.
+  ///   - column: the first column of the part.
+  ///   - rows: the part's rows.
+  ///   - columns: the part's columns.
+  ///   - operand: the buffer in L0A or L0B.
+  /// - Throws: ``DeviceError`` for a part outside the matrix, and another kind of buffer.
   public func loadOperand(
     _ tile: NPUTile, matrixRows: Int, row: Int = 0, column: Int = 0, rows: Int, columns: Int,
     transposed: Bool = false, into operand: NPUTile
@@ -102,6 +117,8 @@ extension NPUCore {
   }
 
   /// C (m × n) = or += A (m × k) · B (n × k)ᵀ; costs ceil(m/16) · ceil(n/16) · ceil(k/16) cycles.
+  ///
+  /// - Throws: ``DeviceError`` for sizes that are none, and operands or sums outside their buffers.
   public func multiply(
     _ a: NPUTile, _ b: NPUTile, into c: NPUTile, m: Int, n: Int, k: Int, accumulating: Bool
   ) throws(DeviceError) {
@@ -135,6 +152,9 @@ extension NPUCore {
   }
 
   /// All rows of an L0C matrix to global memory, as float32 or rounded to binary16; split parts.
+  ///
+  /// - Throws: ``DeviceError`` for a window or a matrix outside its memory, and a path that the
+  ///   device has not.
   public func storeSums(
     _ tile: NPUTile, to global: NPUGlobal, _ window: GlobalWindow, slot: NPUTile? = nil
   ) throws(DeviceError) {
@@ -157,6 +177,9 @@ extension NPUCore {
   }
 
   /// Rows of an L0C matrix of `matrixRows` rows to a unified buffer as float32; coupled parts.
+  ///
+  /// - Throws: ``DeviceError`` for a window or a matrix outside its memory, and a path that the
+  ///   device has not.
   public func sumsToVector(
     _ tile: NPUTile, matrixRows: Int, row: Int, rows: Int, columns: Int, into matrix: UBMatrix
   ) throws(DeviceError) {
@@ -177,6 +200,9 @@ extension NPUCore {
 
   /// Binary16 rows of a unified buffer into an L1 matrix of `matrixRows` rows, as fractals from
   /// `row` on; coupled parts.
+  ///
+  /// - Throws: ``DeviceError`` for a window or a matrix outside its memory, and a path that the
+  ///   device has not.
   public func rowsToOperands(
     _ matrix: UBMatrix, into tile: NPUTile, matrixRows: Int, row: Int
   ) throws(DeviceError) {

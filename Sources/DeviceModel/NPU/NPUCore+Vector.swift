@@ -75,10 +75,13 @@ public enum VectorOperation: UInt8, Sendable, Hashable, CaseIterable {
 extension NPUCore {
   /// The right operand of an element-wise operation.
   public enum RightOperand: Sendable, Hashable {
+    /// No right operand.
     case none
+    /// A matrix of the left operand's shape.
     case matrix(UBMatrix)
     /// One value a row, each in a block of 32 bytes of its own (``broadcast(_:into:)``).
     case perRow(UBMatrix)
+    /// One value for all elements.
     case scalar(Float)
   }
 
@@ -125,6 +128,9 @@ extension NPUCore {
 
   /// Eight copies of each value of a vector, a block of 32 bytes each: `into` has a row of 8 for
   /// each.
+  ///
+  /// - Throws: ``DeviceError`` for matrices outside their buffers, or of shapes that do not go
+  ///   together.
   public func broadcast(_ vector: UBMatrix, into target: UBMatrix) throws(DeviceError) {
     try vector.check(self, rows: 1, columns: vector.columns)
     try target.check(self, rows: vector.columns, columns: 8)
@@ -143,8 +149,14 @@ extension NPUCore {
   /// repeats' results (whole blocks of 32 bytes a row) row by row: two instructions. Of other rows
   /// columns are folded 64 at a time, then reduced across lanes.
   ///
-  /// - Parameter scratch: rows × 64 floats apart from `a`; for folds of more than 128 columns twice
-  ///   as many, and 64 between them when rows are even, so that a fold reads and writes other banks.
+  /// - Parameters:
+  ///   - scratch: rows × 64 floats apart from `a`; for folds of more than 128 columns twice as
+  ///     many, and 64 between them when rows are even, so that a fold reads and writes other banks.
+  ///   - sum: the sum instead of the largest value.
+  ///   - a: what is reduced.
+  ///   - target: one value a row.
+  /// - Throws: ``DeviceError`` for matrices outside their buffers, or of shapes that do not go
+  ///   together.
   public func reduceRows(
     sum: Bool, _ a: UBMatrix, scratch: UBMatrix, into target: UBMatrix
   ) throws(DeviceError) {
@@ -189,6 +201,9 @@ extension NPUCore {
 
   /// −∞ where j > i + delta, or with `complement` where j ≤ i + delta; indices are compared in
   /// registers, one repeat to compare and one to select.
+  ///
+  /// - Throws: ``DeviceError`` for matrices outside their buffers, or of shapes that do not go
+  ///   together.
   public func maskByComparison(
     _ a: UBMatrix, delta: Int, complement: Bool
   ) throws(DeviceError) {
@@ -201,6 +216,9 @@ extension NPUCore {
 
   /// −∞ where a byte of `mask` is not 0, or with `complement` where it is; one repeat to compare and
   /// one to select.
+  ///
+  /// - Throws: ``DeviceError`` for matrices outside their buffers, or of shapes that do not go
+  ///   together.
   public func maskByBytes(
     _ a: UBMatrix, mask: UBMatrix, complement: Bool
   ) throws(DeviceError) {
@@ -222,6 +240,9 @@ extension NPUCore {
   }
 
   /// float32 to binary16, or back, by the elements' sizes.
+  ///
+  /// - Throws: ``DeviceError`` for matrices outside their buffers, or of shapes that do not go
+  ///   together.
   public func convert(_ a: UBMatrix, into target: UBMatrix) throws(DeviceError) {
     try a.check(self, rows: a.rows, columns: a.columns)
     try target.check(self, rows: a.rows, columns: a.columns)
@@ -246,6 +267,9 @@ extension NPUCore {
   }
 
   /// target = value everywhere.
+  ///
+  /// - Throws: ``DeviceError`` for matrices outside their buffers, or of shapes that do not go
+  ///   together.
   public func fill(_ target: UBMatrix, _ value: Float) throws(DeviceError) {
     try target.check(self, rows: target.rows, columns: target.columns)
     try issue(103, .vector, target: target, left: nil, right: nil, rightBlockStride: 1)

@@ -75,6 +75,9 @@ public final class NPUCore {
   /// - Parameters:
   ///   - bytes: rounded up to whole blocks of 32.
   ///   - address: nil for behind what is taken already.
+  ///   - memory: which kind of buffer.
+  ///   - unit: which unit of the core has it.
+  ///   - name: what errors call it.
   /// - Throws: ``DeviceError``: `.invalidArgument` for no bytes or a unit that has no such buffer,
   ///   `.misaligned` for an address that is no multiple of 32, `.overlap` for bytes that are taken,
   ///   `.launch` with the capacity as limit when the buffer has no room.
@@ -137,6 +140,8 @@ public final class NPUCore {
   }
 
   /// A slot of global memory that units of this core write and read in turn, ordered by flags.
+  ///
+  /// - Throws: ``DeviceError`` as ``allocate(_:unit:bytes:at:_:)``.
   public func globalSlot(_ name: String) throws(DeviceError) -> NPUTile {
     try allocate(.global, bytes: 32, name)
   }
@@ -184,8 +189,10 @@ public final class NPUCore {
   /// Issues a block of operations that is known by its key: blocks of the same key are equal. A run
   /// without values issues only the first of a key and notes the others.
   ///
-  /// - Parameter times: how often the block runs in a row; 1 with values, which differ from run to
-  ///   run.
+  /// - Parameters:
+  ///   - times: how often the block runs in a row; 1 with values, which differ from run to run.
+  ///   - key: numbers that tell the block from all others.
+  ///   - body: issues the operations.
   /// - Throws: ``DeviceError`` from the body; `.invalidArgument` when a second block of a key issues
   ///   other operations than the first, or blocks are nested.
   public func block(
@@ -273,19 +280,27 @@ public final class NPUCore {
 
   /// Hands a block over: each unit sets a flag behind what its pipe was given so far.
   ///
-  /// - Parameter flag: a number below 4096 that ``wait(flag:of:unit:pipe:)`` names.
+  /// - Parameters:
+  ///   - flag: a number below 4096 that ``wait(flag:of:unit:pipe:)`` names.
+  ///   - units: the units that set it.
+  ///   - pipe: which of their pipes.
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a flag or unit that the core has not.
   public func handOver(flag: Int, from units: [Int], pipe: NPUPipe) throws(DeviceError) {
     for unit in units { try setFlag(flag, unit: unit, pipe: pipe) }
     count { $0.handOvers += 1 }
   }
 
   /// Sets one flag behind what the unit's pipe was given so far.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a flag or unit that the core has not.
   public func setFlag(_ flag: Int, unit: Int, pipe: NPUPipe) throws(DeviceError) {
     try synchronize(.set, flag, of: unit, unit: unit, pipe: pipe)
     count { $0.flags += 1 }
   }
 
   /// Lets what the unit's pipe is given from now on wait for a flag of another unit.
+  ///
+  /// - Throws: ``DeviceError`` `.invalidArgument` for a flag or unit that the core has not.
   public func wait(flag: Int, of setter: Int, unit: Int, pipe: NPUPipe) throws(DeviceError) {
     try synchronize(.wait, flag, of: setter, unit: unit, pipe: pipe)
   }

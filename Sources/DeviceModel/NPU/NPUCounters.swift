@@ -59,6 +59,7 @@ public struct NPUCounters: Sendable, Hashable {
     flags += other.flags * count
   }
 
+  /// The sums of both sides' counts.
   public static func + (left: NPUCounters, right: NPUCounters) -> NPUCounters {
     var sum = left
     sum.add(right)

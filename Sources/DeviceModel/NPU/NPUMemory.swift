@@ -16,14 +16,19 @@ public enum NPUMemory: String, Sendable, Hashable, CaseIterable {
 
 /// Ways that data goes between memories.
 public enum NPUPath: Int, Sendable, Hashable, CaseIterable {
+  /// Operands, global memory to L1.
   case globalToL1
+  /// Global memory to a unified buffer.
   case globalToUB
+  /// Left operands, L1 to L0A.
   case l1ToL0A
+  /// Right operands, L1 to L0B.
   case l1ToL0B
   /// Split parts only: the fix-pipe writes sums to global memory.
   case l0cToGlobal
   /// Coupled parts only: sums go straight to the vector unit.
   case l0cToUB
+  /// A unified buffer to global memory.
   case ubToGlobal
   /// Coupled parts only.
   case ubToL1

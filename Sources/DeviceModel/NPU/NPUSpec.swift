@@ -166,15 +166,25 @@ extension NPUSpec {
   /// Numbers that a sensitivity study varies: those without a source, and the rates and sizes on
   /// which the comparison of kernels rests.
   public enum Parameter: String, Sendable, Hashable, CaseIterable {
+    /// Cost of a flag between cores.
     case flag = "flag cost"
+    /// Bytes a second of global memory.
     case memory = "memory rate"
+    /// Bytes a second of the L2 cache, read and written.
     case cacheRate = "L2 rates"
+    /// Bytes of the L2 cache.
     case cacheSize = "L2 size"
+    /// Cost of starting a copy.
     case copyStart = "start of a copy"
+    /// Cost of starting a product on the matrix unit.
     case cubeStart = "start of a cube product"
+    /// Cost of starting a vector operation.
     case vectorStart = "start of a vector operation"
+    /// Cost of one repeat of a vector operation.
     case vectorRepeat = "vector repeat"
+    /// Cost of one repeat of an exponential.
     case exponentialRepeat = "exponential repeat"
+    /// Cost of launching a kernel.
     case launch = "launch"
 
     /// Whether the platform file of the part gives the number.

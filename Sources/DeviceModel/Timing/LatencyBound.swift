@@ -79,6 +79,8 @@ public struct LatencyBound: TimingModel {
   }
 
   /// The time of a kernel.
+  ///
+  /// - Throws: ``DeviceError`` for a launch that the device cannot hold.
   public func estimate(_ counters: Counters, _ launch: Launch, _ spec: DeviceSpec)
     throws(DeviceError) -> Estimate
   {

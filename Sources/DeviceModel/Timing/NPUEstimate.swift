@@ -78,7 +78,10 @@ public struct NPUEstimate: Sendable {
   /// The time of what `report` did on `spec`, which has the buffers of the device that ran it; rates,
   /// costs and the cache may differ.
   ///
-  /// - Parameter skipsRepetitions: off only to prove that skipping changes nothing.
+  /// - Parameters:
+  ///   - skipsRepetitions: off only to prove that skipping changes nothing.
+  ///   - report: what a run did.
+  ///   - spec: the device whose time is wanted.
   /// - Throws: ``DeviceError`` for a device that cannot be, or a program with a race.
   public init(
     _ report: NPULaunchReport, on spec: NPUSpec, skipsRepetitions: Bool = true

@@ -42,6 +42,8 @@ public struct SpeedupCauses: Sendable {
   ///   - baseline: the slower kernel.
   ///   - changes: for each cause the kernel with that change and all before it.
   ///   - improved: the faster kernel; what the changes leave unexplained is `other`.
+  ///   - model: what times a kernel.
+  ///   - spec: the device.
   /// - Throws: ``DeviceError`` when the device cannot hold one of them.
   public init(
     from baseline: Case, through changes: [(cause: Cause, kernel: Case)], to improved: Case,

@@ -144,6 +144,8 @@ public struct PipeBound: TimingModel {
   public init() {}
 
   /// The largest of the pipes' times.
+  ///
+  /// - Throws: ``DeviceError`` for a launch that the device cannot hold.
   public func estimate(_ counters: Counters, _ launch: Launch, _ spec: DeviceSpec)
     throws(DeviceError) -> Estimate
   {

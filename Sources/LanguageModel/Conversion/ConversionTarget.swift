@@ -25,7 +25,7 @@ public enum ConversionTarget: Sendable, Equatable {
   private static let readOnly = ["q5_0", "q5_1", "q4_k", "q5_k", "q6_k"]
 
   /// - Parameter name: one of ``names``, in any case.
-  /// - Throws: ``QuantError`` `.invalidArgument` for an unknown name, `.unsupported` for a type
+  /// - Throws: `QuantError` `.invalidArgument` for an unknown name, `.unsupported` for a type
   ///   that is known but cannot be written.
   public init(named name: String) throws(QuantError) {
     let lower = name.lowercased()

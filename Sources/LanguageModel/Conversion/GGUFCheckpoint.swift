@@ -11,7 +11,7 @@ struct GGUFCheckpoint: Checkpoint {
   private let heads: Int?
   private let keyValueHeads: Int?
 
-  /// - Throws: ``QuantError`` `.unsupported` for an architecture or a tensor without a Hugging Face
+  /// - Throws: `QuantError` `.unsupported` for an architecture or a tensor without a Hugging Face
   ///   name.
   init(_ file: GGUFFile) throws(QuantError) {
     self.file = file

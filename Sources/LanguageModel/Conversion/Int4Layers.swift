@@ -28,7 +28,7 @@ enum Int4Layers {
   ///
   /// - Parameter storesZeroPointsWhole: whether GPTQ zero points are stored as they are
   ///   (`checkpoint_format: gptq_v2`).
-  /// - Throws: ``QuantError`` `.invalidData` when a tensor is missing, has another type, or its
+  /// - Throws: `QuantError` `.invalidData` when a tensor is missing, has another type, or its
   ///   shape suits no format.
   static func read(
     _ layer: String, from model: SafetensorsModel, storesZeroPointsWhole: Bool

@@ -18,6 +18,7 @@ import QuantKernels
 ///
 /// The file appears whole or not at all.
 public struct ModelConverter {
+  /// What a conversion is asked for beside its target.
   public struct Options: Sendable, Equatable {
     /// Type of the embedding and the head when it is not that of the other matrices; GGUF only.
     public var embeddingType: GGMLType?
@@ -39,6 +40,7 @@ public struct ModelConverter {
     /// Bytes that the conversion may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
+    /// The defaults.
     public init() {}
   }
 
@@ -90,11 +92,15 @@ public struct ModelConverter {
     }
   }
 
+  /// Path of the file that is read.
   public let source: String
+  /// What is written.
   public let target: ConversionTarget
+  /// What else was asked for.
   public let options: Options
   let pool: WorkerPool
 
+  /// Describes a conversion; no file is opened before ``write(to:isCancelled:progress:)``.
   public init(
     source: String, target: ConversionTarget, options: Options = Options(),
     pool: WorkerPool = .standard
@@ -110,7 +116,8 @@ public struct ModelConverter {
   /// - Parameters:
   ///   - isCancelled: asked between pieces of work.
   ///   - progress: called with the share done, 0…1.
-  /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot
+  ///   - path: where the file is to appear.
+  /// - Throws: `QuantError` as the readers and writers; `.unsupported` when the target cannot
   ///   hold the source (an int4 model as GGUF, zero points in Marlin, a shape that a format does
   ///   not cover); `.invalidArgument` for an output that is the source; `.cancelled`.
   /// - Complexity: O(weights) time; memory of one matrix for GGUF, of the new file for safetensors.
@@ -156,7 +163,7 @@ public struct ModelConverter {
     }
   }
 
-  /// - Throws: ``QuantError`` for a calibration that the target does not take, or an act-order without
+  /// - Throws: `QuantError` for a calibration that the target does not take, or an act-order without
   ///   one.
   private func checkCalibration() throws(QuantError) {
     guard options.calibrationText != nil else {
@@ -179,7 +186,7 @@ public struct ModelConverter {
     }
   }
 
-  /// - Throws: ``QuantError`` when the output is one of the sources, by whatever path or link.
+  /// - Throws: `QuantError` when the output is one of the sources, by whatever path or link.
   private func refuseSource(_ sources: [String], as output: String) throws(QuantError) {
     func identity(_ path: String) -> [UInt64]? {
       var status = stat()
@@ -193,7 +200,7 @@ public struct ModelConverter {
     }
   }
 
-  /// - Throws: ``QuantError`` `.outOfMemory` when the products of a conversion exceed what is
+  /// - Throws: `QuantError` `.outOfMemory` when the products of a conversion exceed what is
   ///   there.
   func checkMemory(_ needed: [[Int]]) throws(QuantError) {
     try MemoryRequirement.check(

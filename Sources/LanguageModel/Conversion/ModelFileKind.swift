@@ -2,12 +2,14 @@ import QuantKernels
 
 /// The formats of model files that are read, told apart by their first bytes.
 public enum ModelFileKind: Sendable {
+  /// GGUF.
   case gguf
+  /// Safetensors.
   case safetensors
 
   /// Looks at a path: a folder or an index counts as safetensors.
   ///
-  /// - Throws: ``QuantError`` `.missingFile` when nothing can be read there, `.invalidData` for a
+  /// - Throws: `QuantError` `.missingFile` when nothing can be read there, `.invalidData` for a
   ///   file that is neither.
   public init(path: String) throws(QuantError) {
     if path.hasSuffix(".json") || path.hasSuffix("/") {

@@ -44,7 +44,7 @@ struct MovedOrders {
   /// Moves the order of every block of the layers.
   ///
   /// - Returns: how many blocks had one.
-  /// - Throws: ``QuantError`` `.invalidArgument` when a block's order was moved already;
+  /// - Throws: `QuantError` `.invalidArgument` when a block's order was moved already;
   ///   `.unsupported` for a down projection without gate and up of its own.
   mutating func move(
     _ layers: inout [(layer: String, matrix: Int4Matrix)], path: String
@@ -133,7 +133,7 @@ struct MovedOrders {
 
   /// A vector's elements in another order.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for a vector of another length.
+  /// - Throws: `QuantError` `.invalidData` for a vector of another length.
   static func gather<Bytes: RandomAccessCollection>(
     _ bytes: Bytes, _ order: [Int32], _ name: String
   ) throws(QuantError) -> [UInt8] where Bytes.Element == UInt8, Bytes.Index == Int {

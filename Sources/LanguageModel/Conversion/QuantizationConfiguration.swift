@@ -8,7 +8,7 @@ struct QuantizationConfiguration {
   /// Looks into the files' own metadata, then into `quantize_config.json` and `config.json` of
   /// their folder, where the public tools write it.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for a configuration that is no JSON.
+  /// - Throws: `QuantError` `.invalidData` for a configuration that is no JSON.
   init(of model: SafetensorsModel) throws(QuantError) {
     checkpointFormat = model.files.lazy.compactMap { $0.metadata["checkpoint_format"] }.first
     guard checkpointFormat == nil, let path = model.files.first?.path else { return }

@@ -13,7 +13,7 @@ struct RowConversion {
   /// Elements of one part: half a megabyte of floats, which stays in a level-2 cache.
   private static let partElements = 1 << 17
 
-  /// - Throws: ``QuantError`` for bytes that are not these rows, a value that is NaN or infinite,
+  /// - Throws: `QuantError` for bytes that are not these rows, a value that is NaN or infinite,
   ///   `.cancelled`, and what the sink throws.
   func write(
     _ bytes: UnsafeRawBufferPointer, to sink: any ByteSink, _ work: ModelConverter.Work

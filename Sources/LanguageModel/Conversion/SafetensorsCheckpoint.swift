@@ -5,7 +5,7 @@ struct SafetensorsCheckpoint: Checkpoint {
   let model: SafetensorsModel
   let entries: [CheckpointEntry]
 
-  /// - Throws: ``QuantError`` `.unsupported` when there is no linear layer of floats.
+  /// - Throws: `QuantError` `.unsupported` when there is no linear layer of floats.
   init(_ model: SafetensorsModel, path: String) throws(QuantError) {
     self.model = model
     entries = model.tensors.enumerated().map { index, tensor in

@@ -7,13 +7,14 @@ import QuantKernels
 /// only located. Opening costs O(header) time and, beside the mapping, memory below four times the
 /// header.
 ///
-/// A native model of this package (``NativeContainer``) is read as the image in it, after its checksum
+/// A native model of this package (`NativeContainer`) is read as the image in it, after its checksum
 /// was compared, which takes the time of reading the file once.
 ///
 /// Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 public final class GGUFFile: Sendable {
   /// The version in the header, 2 or 3.
   public let version: Int
+  /// The key-value pairs of the header.
   public let metadata: GGUFMetadata
   /// Tensors in the file's order.
   public let tensors: [GGUFTensor]
@@ -30,7 +31,7 @@ public final class GGUFFile: Sendable {
 
   /// Opens and checks the file at `path`.
   ///
-  /// - Throws: `missingFile` and `outOfMemory` as ``MappedFile``; `unsupported` for version 1, a
+  /// - Throws: `missingFile` and `outOfMemory` as `MappedFile`; `unsupported` for version 1, a
   ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is
   ///   wrong.
   public convenience init(path: String) throws(QuantError) {
@@ -38,6 +39,8 @@ public final class GGUFFile: Sendable {
   }
 
   /// Checks a file's image in memory, copied; `name` stands for the path in errors.
+  ///
+  /// - Throws: as ``init(path:)``, but for a missing file.
   public convenience init(bytes: [UInt8], name: String) throws(QuantError) {
     try self.init(file: bytes.withUnsafeBytes { MappedFile(copying: $0, name: name) })
   }
@@ -113,6 +116,8 @@ public final class GGUFFile: Sendable {
   ///
   /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
   /// its last use in the source.
+  ///
+  /// - Throws: what `body` throws.
   public func withBytes<R, E: Error>(
     of tensor: GGUFTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

@@ -78,6 +78,7 @@ public struct GGUFMetadata: Sendable {
   /// A number of any type; 64-bit integers round to the nearest double.
   public func float(_ key: String) -> Double? { scalar(key)?.float }
 
+  /// A truth value; nil for an absent key or a value of another type.
   public func bool(_ key: String) -> Bool? {
     guard case .bool(let value)? = scalar(key) else { return nil }
     return value
@@ -96,6 +97,8 @@ public struct GGUFMetadata: Sendable {
   ///
   /// The bytes are valid during the call. Returns false, having called nothing, when the key is no
   /// array of strings.
+  ///
+  /// - Throws: what `body` throws.
   @discardableResult
   public func forEachString<E: Error>(
     _ key: String, _ body: (UnsafeRawBufferPointer) throws(E) -> Void

@@ -15,7 +15,7 @@ public struct GGUFTensor: Sendable, Equatable {
   // Held inline, since a heap block for each would multiply what a header can make us allocate.
   private let sizes: (Int, Int, Int, Int)
   private let rank: UInt8
-  /// Whether the bytes are a ternary matrix of ``NativeContainer``.
+  /// Whether the bytes are a ternary matrix of `NativeContainer`.
   let isNativeTernary: Bool
 
   init(

@@ -1,17 +1,30 @@
 /// The types of GGUF metadata values, by their number in the file.
 public enum GGUFValueType: UInt32, Sendable, CaseIterable {
+  /// An unsigned 8-bit integer.
   case uint8 = 0
+  /// A signed 8-bit integer.
   case int8 = 1
+  /// An unsigned 16-bit integer.
   case uint16 = 2
+  /// A signed 16-bit integer.
   case int16 = 3
+  /// An unsigned 32-bit integer.
   case uint32 = 4
+  /// A signed 32-bit integer.
   case int32 = 5
+  /// An IEEE 754 binary32 number.
   case float32 = 6
+  /// A truth value, one byte.
   case bool = 7
+  /// A string: its length as 64 bits, then bytes.
   case string = 8
+  /// An array: type and number of elements, then these.
   case array = 9
+  /// An unsigned 64-bit integer.
   case uint64 = 10
+  /// A signed 64-bit integer.
   case int64 = 11
+  /// An IEEE 754 binary64 number.
   case float64 = 12
 
   /// Bytes of a value; nil for strings and arrays, whose length varies.
@@ -41,24 +54,37 @@ public enum GGUFValueType: UInt32, Sendable, CaseIterable {
 ///
 /// Strings are bytes: files hold tokens that are no valid UTF-8.
 public indirect enum GGUFValue: Sendable, Equatable {
+  /// An unsigned 8-bit integer.
   case uint8(UInt8)
+  /// A signed 8-bit integer.
   case int8(Int8)
+  /// An unsigned 16-bit integer.
   case uint16(UInt16)
+  /// A signed 16-bit integer.
   case int16(Int16)
+  /// An unsigned 32-bit integer.
   case uint32(UInt32)
+  /// A signed 32-bit integer.
   case int32(Int32)
+  /// An IEEE 754 binary32 number.
   case float32(Float)
+  /// A truth value.
   case bool(Bool)
+  /// A string, which need not be UTF-8.
   case string([UInt8])
   /// Elements of one type; each element must be of it.
   case array(GGUFValueType, [GGUFValue])
+  /// An unsigned 64-bit integer.
   case uint64(UInt64)
+  /// A signed 64-bit integer.
   case int64(Int64)
+  /// An IEEE 754 binary64 number.
   case float64(Double)
 
   /// A string value from text.
   public static func text(_ text: String) -> GGUFValue { .string(Array(text.utf8)) }
 
+  /// The type that the value is stored as.
   public var type: GGUFValueType {
     switch self {
     case .uint8: .uint8

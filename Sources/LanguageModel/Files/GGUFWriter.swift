@@ -36,9 +36,11 @@ public struct GGUFWriter {
   private var tensors: [Tensor] = []
   private var names: Set<[UInt8]> = []
 
+  /// A writer that aligns tensors to 32 bytes.
   public init() { alignment = 32 }
 
   /// - Parameter alignment: a power of two from 8 to 2²⁰; 32 is what every reader knows.
+  /// - Throws: `QuantError` `.invalidArgument` for another alignment.
   public init(alignment: Int) throws(QuantError) {
     guard alignment >= 8, alignment <= 1 << 20, alignment & (alignment - 1) == 0 else {
       throw QuantError(
@@ -116,6 +118,8 @@ public struct GGUFWriter {
   ///   - dimensions: one to four, the fastest first: `[columns, rows]`.
   ///   - data: called once by each ``write(to:isCancelled:progress:)``; writes exactly the tensor's
   ///     bytes.
+  ///   - name: UTF-8, at most 63 bytes.
+  ///   - type: of the elements.
   /// - Throws: `invalidArgument` for a name that is taken, empty or above 63 bytes, and for
   ///   dimensions that are not positive or whose columns are no multiple of the type's block.
   public mutating func addTensor(
@@ -142,6 +146,8 @@ public struct GGUFWriter {
   }
 
   /// Adds a tensor of another file byte for byte, of whatever type; keeps that file mapped.
+  ///
+  /// - Throws: `QuantError` `.invalidArgument` for a name that is taken.
   public mutating func addTensor(
     copying tensor: GGUFTensor, from file: GGUFFile
   ) throws(QuantError) {
@@ -199,6 +205,7 @@ public struct GGUFWriter {
   /// - Parameters:
   ///   - isCancelled: asked at least once a MiB.
   ///   - progress: called after each tensor with the bytes written and the bytes in all.
+  ///   - path: where the file is to appear.
   /// - Throws: what a tensor's data throws; `invalidArgument` when it writes more or fewer bytes
   ///   than the tensor has; `missingFile` when the file cannot be written; `cancelled`.
   public func write(
@@ -210,7 +217,7 @@ public struct GGUFWriter {
     }
   }
 
-  /// Makes or replaces the file at `path` in the envelope of ``NativeContainer``.
+  /// Makes or replaces the file at `path` in the envelope of `NativeContainer`.
   func writeNative(
     to path: String, isCancelled: @escaping () -> Bool = { false },
     progress: ((_ written: Int, _ total: Int) -> Void)? = nil
@@ -223,7 +230,7 @@ public struct GGUFWriter {
     }
   }
 
-  /// Adds a ternary matrix as ``NativeContainer`` holds it.
+  /// Adds a ternary matrix as `NativeContainer` holds it.
   mutating func addTernary(
     _ name: String, rows: Int, columns: Int,
     matrix: @escaping () throws(QuantError) -> TernaryMatrix
@@ -238,6 +245,8 @@ public struct GGUFWriter {
   }
 
   /// The file's bytes, in memory.
+  ///
+  /// - Throws: as ``write(to:isCancelled:progress:)``, but for what only a file can have.
   public func serialized() throws(QuantError) -> [UInt8] {
     let sink = MemorySink()
     try write(to: sink, progress: nil)

@@ -9,6 +9,7 @@ import QuantKernels
 /// metadata: `checksum` of all tensors' bytes, and `model` of the projections that the factors stand
 /// for, so that factors of another model are refused instead of giving nonsense.
 public struct LowRankFactorsFile: Sendable, Equatable {
+  /// The factors.
   public let factors: LowRankFactors
   /// ``GGUFFile/keyValueChecksum()`` of the model that they were made for.
   public let modelChecksum: UInt64
@@ -19,6 +20,7 @@ public struct LowRankFactorsFile: Sendable, Equatable {
   static let version = "1"
   private static let notePrefix = "note."
 
+  /// The contents of a file; nothing is written before ``write(to:isCancelled:)``.
   public init(factors: LowRankFactors, modelChecksum: UInt64, notes: [String: String] = [:]) {
     self.factors = factors
     self.modelChecksum = modelChecksum
@@ -27,7 +29,7 @@ public struct LowRankFactorsFile: Sendable, Equatable {
 
   /// Refuses factors of another model.
   ///
-  /// - Throws: ``QuantError`` `.invalidData`, naming what differs.
+  /// - Throws: `QuantError` `.invalidData`, naming what differs.
   public func check(against model: LanguageModel, name: String) throws(QuantError) {
     let shape = LowRankFactors.Shape(model.configuration)
     guard shape == factors.shape else {
@@ -57,6 +59,8 @@ public struct LowRankFactorsFile: Sendable, Equatable {
   }
 
   /// The file's bytes, in memory.
+  ///
+  /// - Throws: `QuantError` as the writer of safetensors.
   public func serialized() throws(QuantError) -> [UInt8] { try writer().serialized() }
 
   private func writer() throws(QuantError) -> SafetensorsWriter {
@@ -101,7 +105,7 @@ public struct LowRankFactorsFile: Sendable, Equatable {
 
   /// Opens and checks a file.
   ///
-  /// - Throws: ``QuantError`` `.missingFile`; `.unsupported` for another version; `.invalidData` for
+  /// - Throws: `QuantError` `.missingFile`; `.unsupported` for another version; `.invalidData` for
   ///   everything else that is wrong with the file.
   public init(path: String) throws(QuantError) {
     try self.init(file: SafetensorsFile(path: path))

@@ -29,7 +29,7 @@ enum NativeContainer {
 
   /// The image in an opened container.
   ///
-  /// - Throws: ``QuantError`` `.unsupported` for another version, `.invalidData` for another size or
+  /// - Throws: `QuantError` `.unsupported` for another version, `.invalidData` for another size or
   ///   checksum.
   /// - Complexity: O(file), at the speed of memory.
   static func image(of file: MappedFile) throws(QuantError) -> MappedFile {

@@ -31,13 +31,15 @@ public final class SafetensorsFile: Sendable {
   /// Opens and checks the file at `path`.
   ///
   /// - Throws: `missingFile` and `outOfMemory` as
-  ///   ``MappedFile``; `unsupported` for an element type that is not known; `invalidData` for
+  ///   `MappedFile`; `unsupported` for an element type that is not known; `invalidData` for
   ///   anything else that is wrong.
   public convenience init(path: String) throws(QuantError) {
     try self.init(file: MappedFile(path: path))
   }
 
   /// Checks a file's image in memory, copied; `name` stands for the path in errors.
+  ///
+  /// - Throws: as ``init(path:)``, but for a missing file.
   public convenience init(bytes: [UInt8], name: String) throws(QuantError) {
     try self.init(file: bytes.withUnsafeBytes { MappedFile(copying: $0, name: name) })
   }
@@ -77,6 +79,8 @@ public final class SafetensorsFile: Sendable {
   ///
   /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
   /// its last use in the source.
+  ///
+  /// - Throws: what `body` throws.
   public func withBytes<R, E: Error>(
     of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

@@ -117,6 +117,8 @@ public final class SafetensorsModel: Sendable {
   ///
   /// ``bytes(of:)`` gives a pointer that does not keep this object alive, which may go right after
   /// its last use in the source.
+  ///
+  /// - Throws: what `body` throws.
   public func withBytes<R, E: Error>(
     of tensor: SafetensorsTensor, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

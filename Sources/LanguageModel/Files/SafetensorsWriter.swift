@@ -24,6 +24,7 @@ public struct SafetensorsWriter {
   private var tensors: [Tensor] = []
   private var names: Set<[UInt8]> = [Array("__metadata__".utf8)]
 
+  /// A writer of a file without tensors yet.
   public init(metadata: [String: String] = [:]) { self.metadata = metadata }
 
   /// Adds a tensor whose bytes `data` writes when the file is made.
@@ -32,6 +33,8 @@ public struct SafetensorsWriter {
   ///   - shape: sizes, the slowest first; empty for a scalar.
   ///   - data: called once by each ``write(to:isCancelled:progress:)``; writes exactly the tensor's
   ///     bytes.
+  ///   - name: the key in the header.
+  ///   - type: of the elements.
   /// - Throws: `invalidArgument` for a name that is taken (`__metadata__` is) and for a shape that
   ///   is negative, too large, or ends within a byte.
   public mutating func addTensor(
@@ -77,6 +80,7 @@ public struct SafetensorsWriter {
   /// - Parameters:
   ///   - isCancelled: asked at least once a MiB.
   ///   - progress: called after each tensor with the bytes written and the bytes in all.
+  ///   - path: where the file is to appear.
   /// - Throws: what a tensor's data throws; `invalidArgument` when it writes more or fewer bytes
   ///   than the tensor has, and when the header exceeds the format's 100 MB; `missingFile` when the
   ///   file cannot be written; `cancelled`.
@@ -90,6 +94,8 @@ public struct SafetensorsWriter {
   }
 
   /// The file's bytes, in memory.
+  ///
+  /// - Throws: as ``write(to:isCancelled:progress:)``, but for what only a file can have.
   public func serialized() throws(QuantError) -> [UInt8] {
     let sink = MemorySink()
     try write(to: sink, progress: nil)

@@ -20,12 +20,15 @@ public struct ExactMatch {
     /// Steps up to the first unequal token of each prompt, and those of them whose logits are equal
     /// in every bit.
     public var steps = 0
+    /// Steps whose logits are equal in every bit.
     public var equalSteps = 0
   }
 
+  /// Prompts that were added.
   public private(set) var prompts = 0
   /// Tokens that the first model generated, and how many different ones.
   public private(set) var tokens = 0
+  /// Different tokens among those generated.
   public var distinctTokens: Int { seen.count }
   /// Mean entropy of the first model's next-token distributions, in bits.
   public var meanEntropy: Double { tokens == 0 ? 0 : entropy / Double(tokens) }
@@ -37,7 +40,7 @@ public struct ExactMatch {
   private let sessions: [Session]
 
   /// - Parameter models: at least one; each computes the same network.
-  /// - Throws: ``QuantError`` when there is none or they differ in shape; what sessions throw.
+  /// - Throws: `QuantError` when there is none or they differ in shape; what sessions throw.
   public init(_ models: [LanguageModel]) throws(QuantError) {
     guard let first = models.first,
       models.allSatisfy({ $0.configuration == first.configuration })
@@ -55,7 +58,7 @@ public struct ExactMatch {
 
   /// Continues one prompt by `count` tokens with every model.
   ///
-  /// - Throws: ``QuantError`` as ``Session/forward(_:cancellation:)``.
+  /// - Throws: `QuantError` as ``Session/forward(_:cancellation:)``.
   public mutating func add(
     prompt: [Int32], tokens count: Int, cancellation: CancellationFlag? = nil
   ) throws(QuantError) {

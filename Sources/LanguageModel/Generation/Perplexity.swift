@@ -17,6 +17,7 @@ import QuantKernels
 /// Perplexity is `exp(m)` with m the mean of −ln p over scored tokens; its standard error is
 /// `exp(m) · s / √(n − 1)` with s the deviation of −ln p. Sums are in double.
 public struct Perplexity: Sendable, Equatable {
+  /// How a text is cut into windows.
   public struct Options: Sendable, Equatable {
     /// Tokens in a window.
     public var context = 512
@@ -25,6 +26,7 @@ public struct Perplexity: Sendable, Equatable {
     /// Tokens between the starts of sliding windows; nil means consecutive windows.
     public var stride: Int?
 
+    /// Consecutive windows of `context` tokens, or sliding ones where there is a `stride`.
     public init(context: Int = 512, windows: Int? = nil, stride: Int? = nil) {
       self.context = context
       self.windows = windows
@@ -32,10 +34,13 @@ public struct Perplexity: Sendable, Equatable {
     }
   }
 
+  /// `exp` of the mean of −ln p over the scored tokens.
   public let perplexity: Double
+  /// Standard error of ``perplexity``.
   public let standardError: Double
   /// Tokens that were scored.
   public let scoredTokens: Int
+  /// Windows that were read.
   public let windows: Int
   /// Tokens of the whole text, BOS included where the model adds one.
   public let textTokens: Int
@@ -46,7 +51,11 @@ public struct Perplexity: Sendable, Equatable {
   ///   - progress: called after each window with windows done, windows in all, and perplexity so
   ///     far.
   ///   - cancellation: looked at between batches.
-  /// - Throws: ``QuantError`` `.invalidArgument` when an option is out of range or the text is
+  ///   - text: UTF-8.
+  ///   - model: the model to measure.
+  ///   - options: windows and stride.
+  ///   - keyValueType: how sessions store keys and values; nil: as the model's options say.
+  /// - Throws: `QuantError` `.invalidArgument` when an option is out of range or the text is
   ///   shorter than a window, `.invalidData` when a logit is not finite, `.cancelled`.
   public init(
     of text: [UInt8], model: LanguageModel, options: Options = Options(),
@@ -63,6 +72,8 @@ public struct Perplexity: Sendable, Equatable {
   }
 
   /// Measures tokens; `beginningOfSequence`, if any, replaces the first of each window.
+  ///
+  /// - Throws: as ``init(of:model:options:keyValueType:cancellation:progress:)``.
   public init(
     of tokens: [Int32], model: LanguageModel, beginningOfSequence: Int32?,
     options: Options = Options(), keyValueType: KeyValueType? = nil,

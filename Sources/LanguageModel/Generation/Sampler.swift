@@ -13,6 +13,7 @@ import QuantKernels
 /// token id, and the generator is ours, so a seed determines the text. Buffers are made once:
 /// sampling allocates nothing.
 public final class Sampler {
+  /// How tokens are drawn.
   public struct Options: Sendable, Equatable {
     /// 0 takes the likeliest token (greedy); larger values flatten the distribution.
     public var temperature: Float = 0
@@ -27,11 +28,14 @@ public final class Sampler {
     public var repetitionPenalty: Float = 1
     /// How many of the last tokens count as recent.
     public var penaltyWindow = 64
+    /// Seed of the generator; the same seed gives the same text.
     public var seed: UInt64 = 0
 
+    /// The defaults: the likeliest token.
     public init() {}
   }
 
+  /// How tokens are drawn.
   public let options: Options
   private var random: SeededRandom
   /// Candidates as a heap, then as a sorted list; room for a whole vocabulary.
@@ -50,7 +54,7 @@ public final class Sampler {
     }
   }
 
-  /// - Throws: ``QuantError`` `.invalidArgument` when an option is out of its range or not finite.
+  /// - Throws: `QuantError` `.invalidArgument` when an option is out of its range or not finite.
   public init(options: Options = Options()) throws(QuantError) {
     func check(_ holds: Bool, _ name: String, _ problem: String) throws(QuantError) {
       guard !holds else { return }
@@ -94,7 +98,7 @@ public final class Sampler {
   /// The next token.
   ///
   /// - Parameter logits: one finite value or −∞ (never chosen) a token.
-  /// - Throws: ``QuantError`` `.invalidData` when a logit is NaN or +∞ or none is finite.
+  /// - Throws: `QuantError` `.invalidData` when a logit is NaN or +∞ or none is finite.
   /// - Complexity: O(vocabulary), plus O(log vocabulary) for each candidate that the filters look
   ///   at.
   public func sample(_ logits: UnsafeBufferPointer<Float>) throws(QuantError) -> Int32 {

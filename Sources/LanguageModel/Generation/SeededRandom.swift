@@ -3,6 +3,7 @@
 public struct SeededRandom: RandomNumberGenerator, Sendable {
   private var state: (UInt64, UInt64, UInt64, UInt64)
 
+  /// A generator whose numbers `seed` determines; every seed is good.
   public init(seed: UInt64) {
     var counter = seed
     func split() -> UInt64 {

@@ -6,8 +6,10 @@ public struct GenerationOptions: Sendable, Equatable {
   public var maximumTokens: Int?
   /// Whether an end-of-generation token of the model stops it.
   public var stopsAtEndOfGeneration = true
+  /// How tokens are drawn.
   public var sampling = Sampler.Options()
 
+  /// The defaults: greedy, until the model ends or the context is full.
   public init() {}
 }
 
@@ -15,6 +17,7 @@ public struct GenerationOptions: Sendable, Equatable {
 public enum StopReason: String, Sendable {
   /// The model produced an end-of-generation token, which is not part of the text.
   case endOfGeneration
+  /// As many tokens as were asked for.
   case maximumTokens
   /// No position is left for another token.
   case contextFull
@@ -30,21 +33,25 @@ public struct GenerationResult: Sendable {
   public var tokens: [Int32] = []
   /// Their text; invalid UTF-8 is replaced.
   public var text = ""
+  /// Why the generation stopped.
   public var reason = StopReason.maximumTokens
   /// Tokens of the prompt, a BOS included if one was put before it.
   public var promptTokens = 0
   /// Whether a BOS token was put before the prompt, because the model wants one or because the
   /// prompt was empty.
   public var beganWithBeginningOfSequence = false
+  /// Seconds from the call to the end of the prompt's pass.
   public var promptSeconds = 0.0
   /// Seconds of ``decodeSteps``.
   public var decodeSeconds = 0.0
   /// Forward passes of one token; the first token comes out of the prompt's pass.
   public var decodeSteps = 0
 
+  /// Tokens of the prompt a second; 0 where no time was taken.
   public var promptTokensPerSecond: Double {
     promptSeconds > 0 ? Double(promptTokens) / promptSeconds : 0
   }
+  /// Decode steps a second; 0 where there were none.
   public var decodeTokensPerSecond: Double {
     decodeSeconds > 0 ? Double(decodeSteps) / decodeSeconds : 0
   }
@@ -57,9 +64,13 @@ extension Session {
   /// A new session begins with a BOS where the model wants one and the prompt does not bring it. An
   /// empty prompt on a new session starts from the BOS token of any model that has one.
   ///
-  /// - Parameter onToken: gets each token and the text that it completes (empty while a character
-  ///   is unfinished); false stops.
-  /// - Throws: ``QuantError`` `.invalidArgument` for an empty prompt with nothing to start from, a
+  /// - Parameters:
+  ///   - onToken: gets each token and the text that it completes (empty while a character is
+  ///     unfinished); false stops.
+  ///   - prompt: tokens; see above for BOS.
+  ///   - options: how many tokens, and how they are drawn.
+  ///   - cancellation: looked at between batches and tokens.
+  /// - Throws: `QuantError` `.invalidArgument` for an empty prompt with nothing to start from, a
   ///   prompt longer than the positions left, an unknown token or a bad option; `.invalidData` when
   ///   a logit is not finite.
   public func generate(
@@ -161,8 +172,13 @@ extension Session {
 extension LanguageModel {
   /// Generates from a text, as it stands, in a new session.
   ///
-  /// - Parameter parseSpecial: whether special tokens' spellings in the prompt are read as those
-  ///   tokens, as a formatted chat needs.
+  /// - Parameters:
+  ///   - parseSpecial: whether special tokens' spellings in the prompt are read as those tokens, as
+  ///     a formatted chat needs.
+  ///   - prompt: the text.
+  ///   - options: how many tokens, and how they are drawn.
+  ///   - cancellation: looked at between batches and tokens.
+  ///   - onToken: as there.
   /// - Throws: as ``Session/generate(prompt:options:cancellation:onToken:)``.
   public func generate(
     prompt: String, parseSpecial: Bool = false,

@@ -6,6 +6,7 @@
 public struct UTF8Stream: Sendable {
   private var pending: [UInt8] = []
 
+  /// A stream that has seen no bytes.
   public init() {}
 
   /// The text that is complete once `bytes` have come.

@@ -58,7 +58,7 @@ struct DecoderWeights: Sendable {
   ///
   /// - Parameter progress: called on the calling thread with the share of tensors' bytes packed,
   ///   0…1.
-  /// - Throws: ``QuantError`` when a tensor is missing, has another shape, an unknown type or
+  /// - Throws: `QuantError` when a tensor is missing, has another shape, an unknown type or
   ///   values that are not finite, or when the file holds tensors of a block that the decoder would
   ///   ignore.
   init(

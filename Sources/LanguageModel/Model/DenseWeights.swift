@@ -51,7 +51,7 @@ package struct DenseWeights: Sendable {
 
   /// Finds and checks the tensors of a file.
   ///
-  /// - Throws: ``QuantError`` as ``LanguageModel/init(file:options:cancellation:progress:)`` does for
+  /// - Throws: `QuantError` as ``LanguageModel/init(file:options:cancellation:progress:)`` does for
   ///   a file that is no such model.
   package init(
     file: GGUFFile, configuration: ModelConfiguration, i2sOrder: I2SOrder = .x86
@@ -87,7 +87,7 @@ package struct DenseWeights: Sendable {
 
   /// Writes a matrix's weights, row-major.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for blocks that hold no weights, or one that is not
+  /// - Throws: `QuantError` `.invalidData` for blocks that hold no weights, or one that is not
   ///   finite.
   package func read(
     _ matrix: Matrix, layer: Int, into output: UnsafeMutablePointer<Float>, pool: WorkerPool

@@ -12,6 +12,7 @@ import Synchronization
 /// key-value cache. Sessions of one model share its worker pool, so that their steps run one after
 /// another.
 public final class LanguageModel: Sendable {
+  /// How a model is loaded and run.
   public struct Options: Sendable, Equatable {
     /// Worker threads; nil takes one for each processor.
     public var threads: Int?
@@ -44,12 +45,17 @@ public final class LanguageModel: Sendable {
     /// Bytes that weights and one session may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
+    /// The defaults: all processors, fast arithmetic, float16 keys and values.
     public init() {}
   }
 
+  /// What the file says of the network.
   public let configuration: ModelConfiguration
+  /// How the model was loaded.
   public let options: Options
+  /// The file's tokenizer.
   public let tokenizer: Tokenizer
+  /// The threads that all sessions of this model share.
   public let pool: WorkerPool
   /// The open file: its metadata and tensors.
   public let file: GGUFFile
@@ -84,7 +90,9 @@ public final class LanguageModel: Sendable {
   /// - Parameters:
   ///   - cancellation: looked at between matrices.
   ///   - progress: called on this thread with the share of the weights packed, 0…1.
-  /// - Throws: ``QuantError`` `.missingFile`; `.invalidData` for a damaged or inconsistent file;
+  ///   - path: the file.
+  ///   - options: threads, arithmetic, cache and limits.
+  /// - Throws: `QuantError` `.missingFile`; `.invalidData` for a damaged or inconsistent file;
   ///   `.unsupported` for an architecture, variant, tokenizer or tensor type that cannot run;
   ///   `.outOfMemory`, before anything is allocated, when weights and one session would not fit;
   ///   `.invalidArgument` for a bad option; `.cancelled`.
@@ -141,7 +149,7 @@ public final class LanguageModel: Sendable {
   ///
   /// - Parameters: nil takes the model's option; a model that ranks share needs this rank's end of
   ///   their connection, and every rank makes its session at the same time.
-  /// - Throws: ``QuantError`` `.invalidArgument` when the context is out of range, `.outOfMemory`
+  /// - Throws: `QuantError` `.invalidArgument` when the context is out of range, `.outOfMemory`
   ///   when its cache would not fit beside the weights.
   public func makeSession(
     contextLength: Int? = nil, keyValueType: KeyValueType? = nil,

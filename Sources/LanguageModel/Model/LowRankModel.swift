@@ -4,6 +4,7 @@ import QuantKernels
 public struct LowRankOptions: Sendable, Equatable {
   /// The factors, and the name that errors give them.
   public var file: LowRankFactorsFile
+  /// What errors call the factors, usually their path.
   public var name: String
   /// How keys are cached; nil: as the factors say, or whole where this machine reads them faster.
   public var keyMode: LowRankFactors.KeyMode?
@@ -13,6 +14,7 @@ public struct LowRankOptions: Sendable, Equatable {
   /// whole keys.
   public var keyType: LatentType?
 
+  /// Caches as the factors say.
   public init(file: LowRankFactorsFile, name: String) {
     self.file = file
     self.name = name
@@ -25,7 +27,7 @@ final class LowRankModel: Sendable {
   let keyType: LatentType
   let valueType: LatentType
 
-  /// - Throws: ``QuantError`` `.invalidData` for factors of another model, `.unsupported` where its
+  /// - Throws: `QuantError` `.invalidData` for factors of another model, `.unsupported` where its
   ///   keys are normalized between the projection and the rotary embedding and are not cached whole,
   ///   and for sinks; `.invalidArgument` for a key mode that the factors were not made for;
   ///   `.outOfMemory`.

@@ -8,9 +8,13 @@ import QuantKernels
 public struct ModelConfiguration: Sendable, Equatable {
   /// The architectures that the decoder runs, by their name in `general.architecture`.
   public enum Architecture: String, Sendable, CaseIterable {
+    /// Llama 1 to 3 and all that share their graph, SmolLM2 and Mistral among them.
     case llama
+    /// Qwen 2: Llama's graph with biases on queries, keys and values.
     case qwen2
+    /// Qwen 3: Llama's graph with normalized queries and keys.
     case qwen3
+    /// Gemma 3: local and global layers, norms before and after each block.
     case gemma3
     /// BitNet b1.58 as ggml-org/llama.cpp names it: SiLU gates, norms before both output matrices.
     case bitnet
@@ -38,24 +42,29 @@ public struct ModelConfiguration: Sendable, Equatable {
     case squaredReLU
   }
 
+  /// `general.architecture`.
   public let architecture: Architecture
   /// `general.name`, or the architecture's name.
   public let name: String
   /// Rows of the token embedding, so also the number of logits.
   public let vocabularySize: Int
+  /// Decoder layers.
   public let layerCount: Int
   /// Width of the residual stream.
   public let embeddingLength: Int
+  /// Hidden channels of a feed-forward block; of this rank's part where the model is shared.
   public internal(set) var feedForwardLength: Int
   /// Query heads.
   public internal(set) var headCount: Int
   /// Key and value heads; each serves `headCount / keyValueHeadCount` query heads.
   public internal(set) var keyValueHeadCount: Int
+  /// Elements of a head.
   public let headDimension: Int
   /// Positions that the model was trained for.
   public let contextLength: Int
   /// Epsilon of every RMS norm.
   public let normEpsilon: Float
+  /// Which two elements of a head the rotary embedding turns together.
   public let rotaryStyle: RotaryEmbedding.Style
   /// The rotary embedding of layers that see the whole context.
   public let rotary: RotaryEmbedding
@@ -67,10 +76,13 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let localLayers: [Bool]
   /// Factor of query·key.
   public let attentionScale: Float
+  /// Attention scores become `c · tanh(score / c)`; nil: they stay.
   public let attentionSoftCap: Float?
+  /// Logits become `c · tanh(logit / c)`; nil: they stay.
   public let logitSoftCap: Float?
   /// Factor of the token embeddings.
   public let embeddingScale: Float
+  /// The nonlinearity of the feed-forward blocks.
   public let activation: Activation
 
   /// Whether a layer sees only ``slidingWindow`` positions.
@@ -85,7 +97,7 @@ public struct ModelConfiguration: Sendable, Equatable {
 
   /// Reads and checks the configuration of a file.
   ///
-  /// - Throws: ``QuantError`` `.unsupported` for an architecture or variant (experts, longrope,
+  /// - Throws: `QuantError` `.unsupported` for an architecture or variant (experts, longrope,
   ///   unequal key and value widths) that the decoder does not run, `.invalidData` for a missing,
   ///   absurd or inconsistent value.
   public init(file: GGUFFile) throws(QuantError) {

@@ -16,23 +16,33 @@ public struct RotaryEmbedding: Sendable, Equatable {
   /// Which two elements of a head form a pair.
   public typealias Style = VectorOperations.RotaryStyle
 
+  /// How positions beyond those of the training are brought into its range.
   public enum Scaling: Sendable, Equatable {
+    /// Positions stay.
     case none
     /// Positions are divided by the factor.
     case linear(factor: Double)
+    /// YaRN (arXiv 2309.00071).
     case yarn(YaRN)
   }
 
   /// YaRN's parameters; `betaFast` and `betaSlow` bound the ramp between extrapolated and
   /// interpolated pairs, in rotations over the original context.
   public struct YaRN: Sendable, Equatable {
+    /// By how much the context grows.
     public var factor: Double
+    /// Positions of the training.
     public var originalContext: Int
+    /// Share of extrapolation in the mix, 0 to 1.
     public var extrapolation = 1.0
+    /// Factor of every cosine and sine, beside the paper's 1 + 0.1 · ln(factor).
     public var attentionFactor = 1.0
+    /// Rotations from which on a pair keeps its frequency.
     public var betaFast = 32.0
+    /// Rotations up to which a pair's frequency is divided by the factor.
     public var betaSlow = 1.0
 
+    /// The paper's other parameters.
     public init(factor: Double, originalContext: Int) {
       self.factor = factor
       self.originalContext = originalContext
@@ -41,15 +51,21 @@ public struct RotaryEmbedding: Sendable, Equatable {
 
   /// Elements of a head that are rotated, the leading ones; even.
   public let dimension: Int
+  /// θ: pair i turns by `base^(−2i / dimension)` radians a position before scaling.
   public let base: Double
+  /// How positions are scaled.
   public let scaling: Scaling
   /// Radians a position of each of the `dimension / 2` pairs.
   public let frequencies: [Double]
   /// Factor of every cosine and sine.
   public let magnitude: Double
 
-  /// - Parameter divisors: one divisor a pair (`rope_freqs.weight` of Llama 3), or empty.
-  /// - Throws: ``QuantError`` when the dimension is odd, a number is not positive and finite, or
+  /// - Parameters:
+  ///   - divisors: one divisor a pair (`rope_freqs.weight` of Llama 3), or empty.
+  ///   - dimension: elements of a head that are rotated, even.
+  ///   - base: θ.
+  ///   - scaling: how positions are scaled.
+  /// - Throws: `QuantError` when the dimension is odd, a number is not positive and finite, or
   ///   the divisors' count is wrong.
   public init(dimension: Int, base: Double, scaling: Scaling, divisors: [Float] = [])
     throws(QuantError)

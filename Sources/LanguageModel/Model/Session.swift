@@ -6,9 +6,11 @@ import QuantKernels
 /// After the first call nothing is allocated: a decode step works in the buffers made here. A
 /// session is not safe to use from two threads at once.
 public final class Session {
+  /// The model that reads.
   public let model: LanguageModel
   /// Positions that the cache holds.
   public let contextLength: Int
+  /// How this session stores keys and values.
   public let keyValueType: KeyValueType
   /// Tokens read so far; the next token stands at this position.
   public private(set) var position = 0
@@ -143,7 +145,7 @@ public final class Session {
     logitRows = FloatBuffer(count: configuration.vocabularySize)
   }
 
-  /// - Throws: ``QuantError`` `.invalidArgument` unless 1 ≤ context ≤ what the model was trained
+  /// - Throws: `QuantError` `.invalidArgument` unless 1 ≤ context ≤ what the model was trained
   ///   for.
   static func check(contextLength: Int, of configuration: ModelConfiguration) throws(QuantError) {
     guard contextLength >= 1, contextLength <= configuration.contextLength else {
@@ -202,7 +204,7 @@ public final class Session {
 
   /// Reads tokens and leaves the logits after the last one in ``logits``.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` when there is no token, an unknown one, or no
+  /// - Throws: `QuantError` `.invalidArgument` when there is no token, an unknown one, or no
   ///   position left for them; `.cancelled`. The session is then as it was before the call.
   public func forward(_ tokens: [Int32], cancellation: CancellationFlag? = nil)
     throws(QuantError)
@@ -211,6 +213,8 @@ public final class Session {
   }
 
   /// Reads one token; a decode step. Allocates nothing.
+  ///
+  /// - Throws: as ``forward(_:cancellation:)``.
   public func forward(token: Int32) throws(QuantError) {
     var token = token
     try withUnsafePointer(to: &token) { pointer throws(QuantError) in
@@ -235,6 +239,8 @@ public final class Session {
   ///   - rows: the tokens, by index, whose logits are wanted.
   ///   - visit: gets indices of tokens and their logits, `[rows × vocabulary]`, which it may
   ///     overwrite and must not keep.
+  ///   - tokens: what is read.
+  ///   - cancellation: looked at between batches.
   /// - Throws: as ``forward(_:cancellation:)``, and what `visit` throws.
   public func forward(
     _ tokens: [Int32], logits rows: Range<Int>, cancellation: CancellationFlag? = nil,

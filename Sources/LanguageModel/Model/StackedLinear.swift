@@ -296,7 +296,7 @@ extension Int4Matrix {
   /// else sorted by group within the range.
   ///
   /// - Returns: the part, and the input of each of its columns; −1 is padding.
-  /// - Throws: ``QuantError`` `.unsupported` for a range that cuts a group of inputs that are in order.
+  /// - Throws: `QuantError` `.unsupported` for a range that cuts a group of inputs that are in order.
   func part(ofInputs range: Range<Int>) throws(QuantError) -> (Int4Matrix, [Int32]) {
     if inputPermutation == nil { return (try storedColumns(range), range.map { Int32($0) }) }
     return try sortedPart(ofInputs: range)

@@ -47,7 +47,7 @@ public struct TernaryWeights: Sendable, Equatable {
 
   /// The matrices of a layer as one, or nil when one of them is not ternary.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for codes or scales that are none.
+  /// - Throws: `QuantError` `.invalidData` for codes or scales that are none.
   static func matrix(
     _ members: ArraySlice<StackedLinear.Member>, columns: Int, file: GGUFFile, order: I2SOrder
   ) throws(QuantError) -> TernaryMatrix? {

@@ -9,7 +9,7 @@ struct Int4Overlay {
   private let architecture: String
   private let storesZeroPointsWhole: Bool
 
-  /// - Throws: ``QuantError`` as ``SafetensorsModel``; `.unsupported` for an architecture without
+  /// - Throws: `QuantError` as ``SafetensorsModel``; `.unsupported` for an architecture without
   ///   layer names.
   init(path: String, file: GGUFFile) throws(QuantError) {
     self.path = path
@@ -27,7 +27,7 @@ struct Int4Overlay {
 
   /// The layer that takes a tensor's place, rows in the file's order.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for a layer that is missing or of another shape.
+  /// - Throws: `QuantError` `.invalidData` for a layer that is missing or of another shape.
   func matrix(for tensor: GGUFTensor) throws(QuantError) -> Int4Matrix {
     func invalid(_ problem: String) -> QuantError {
       QuantError(
@@ -70,7 +70,7 @@ struct Int4Overlay {
 
   /// The bias that lies beside a tensor's int4 layer, whose outputs may have been moved.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` where there is none of the layer's length.
+  /// - Throws: `QuantError` `.invalidData` where there is none of the layer's length.
   func bias(beside tensor: GGUFTensor) throws(QuantError) -> [Float] {
     let name = HuggingFaceNames.name(of: tensor.name, architecture: architecture)
       .map { $0.dropLast("weight".count) + "bias" }

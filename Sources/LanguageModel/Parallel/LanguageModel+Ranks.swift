@@ -11,9 +11,12 @@ extension LanguageModel {
   ///   - options: of each rank; `threads` are divided among them.
   ///   - progress: called on rank 0 with the share of its weights packed, 0…1.
   ///   - body: gets this rank's session, and its number.
+  ///   - path: the file.
+  ///   - ranks: threads that share the model.
+  ///   - cancellation: looked at while loading.
   /// - Returns: what each rank's body returns, by rank.
-  /// - Throws: ``QuantError``: what the first rank to fail threw, when all have ended; as
-  ///   ``init(path:options:cancellation:progress:)`` and ``ThreadCommunicator``.
+  /// - Throws: `QuantError`: what the first rank to fail threw, when all have ended; as
+  ///   ``init(path:options:cancellation:progress:)`` and `ThreadCommunicator`.
   public static func run<Output: Sendable>(
     path: String, options: Options = Options(), ranks: Int,
     cancellation: CancellationFlag? = nil,
@@ -55,7 +58,7 @@ extension LanguageModel {
 
   /// This rank's end of the connection, once all ranks have the same model.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` for a connection of other ranks, or none where the
+  /// - Throws: `QuantError` `.invalidArgument` for a connection of other ranks, or none where the
   ///   model is shared; `.invalidData` on all ranks when one has other weights.
   func connected(_ communicator: (any Communicator)?) throws(QuantError) -> (any Communicator)? {
     guard options.ranks > 1 else { return nil }

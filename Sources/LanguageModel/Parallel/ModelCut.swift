@@ -12,7 +12,7 @@ struct ModelCut {
   private let overlay: Int4Overlay?
   private let headDimension: Int
 
-  /// - Throws: ``QuantError`` as ``ModelPart`` and ``Int4Overlay``; `.invalidArgument` for parts of
+  /// - Throws: `QuantError` as ``ModelPart`` and ``Int4Overlay``; `.invalidArgument` for parts of
   ///   sums on several ranks.
   init(
     file: GGUFFile, configuration: ModelConfiguration, options: LanguageModel.Options
@@ -56,7 +56,7 @@ struct ModelCut {
 
   /// A block's linear layers: Q+K+V, attention output, gate+up, down.
   ///
-  /// - Throws: ``QuantError`` as ``Int4Overlay/matrix(for:)`` and ``ActOrderMLP``.
+  /// - Throws: `QuantError` as ``Int4Overlay/matrix(for:)`` and ``ActOrderMLP``.
   func block(_ linears: [WeightPlan.Linear]) throws(QuantError) -> [WeightPlan.Linear] {
     var linears = linears
     if let overlay {

@@ -18,7 +18,7 @@ struct ModelPart: Sendable, Equatable {
   let longestVocabulary: Int
 
   /// - Parameter group: hidden channels that lie on one rank together.
-  /// - Throws: ``QuantError`` `.invalidArgument` for a rank that is not there, `.unsupported` for more
+  /// - Throws: `QuantError` `.invalidArgument` for a rank that is not there, `.unsupported` for more
   ///   ranks than heads of keys and values or groups of hidden channels, and for architectures that
   ///   normalize across heads.
   init(

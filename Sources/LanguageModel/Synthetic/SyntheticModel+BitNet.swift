@@ -4,13 +4,21 @@ extension SyntheticModel {
   /// The sizes of dummy BitNet b1.58 models (arXiv 2410.16144, appendix A), and that of the one
   /// that Microsoft published.
   public enum BitNetSize: String, Sendable, CaseIterable {
+    /// 125 million weights.
     case m125 = "125M"
+    /// 350 million weights.
     case m350 = "350M"
+    /// 700 million weights.
     case m700 = "700M"
+    /// 1 billion weights.
     case b1 = "1B"
+    /// 1.5 billion weights.
     case b1x5 = "1.5B"
+    /// 2.5 billion weights.
     case b2x5 = "2.5B"
+    /// 3.8 billion weights.
     case b3x8 = "3.8B"
+    /// The published bitnet-b1.58-2B-4T.
     case b2x4t = "2B-4T"
 
     /// Width, feed-forward width, layers, heads. The paper gives no heads; they are those of the
@@ -35,6 +43,7 @@ extension SyntheticModel {
   ///   - architecture: the spelling; `.bitnet` runs in llama.cpp too.
   ///   - type: `.tq1_0`, `.tq2_0` or `.i2_s` of the layers, or a float type of the same values.
   ///   - headType: of the embedding, so of the head.
+  ///   - size: which of the sizes.
   public static func bitNet(
     _ size: BitNetSize, architecture: ModelConfiguration.Architecture = .bitnetB158,
     type: GGMLType = .i2_s, headType: GGMLType = .f16

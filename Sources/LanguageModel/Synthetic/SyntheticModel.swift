@@ -8,14 +8,23 @@ import QuantKernels
 /// from layer to layer. The vocabulary is byte-level BPE: the 256 bytes, a few English merges, and
 /// pronounceable filler up to the wanted size.
 public struct SyntheticModel: Sendable, Equatable {
+  /// Which graph the file asks for.
   public var architecture: ModelConfiguration.Architecture
+  /// Decoder layers.
   public var layerCount = 2
+  /// Width of the residual stream.
   public var embeddingLength = 64
+  /// Hidden channels of a feed-forward block.
   public var feedForwardLength = 96
+  /// Query heads.
   public var headCount = 4
+  /// Key and value heads; a divisor of the query heads.
   public var keyValueHeadCount = 2
+  /// Elements of a head.
   public var headDimension = 32
+  /// Positions that the file claims a training for.
   public var contextLength = 256
+  /// Tokens.
   public var vocabularySize = 320
   /// Type of every matrix but the embedding and the head.
   public var weightType = GGMLType.q4_1
@@ -27,22 +36,30 @@ public struct SyntheticModel: Sendable, Equatable {
   public var tiesHead = true
   /// Biases on Q, K, V and, for llama, on all matrices.
   public var hasBiases = false
+  /// Epsilon of every RMS norm.
   public var normEpsilon: Float = 1e-5
+  /// θ of the rotary embedding.
   public var rotaryBase: Float = 10_000
   /// Elements of a head that are rotated; nil rotates all.
   public var rotaryDimension: Int?
+  /// How the file scales positions.
   public var rotaryScaling = RotaryEmbedding.Scaling.none
   /// Llama 3's divisors of frequencies, one a rotated pair, or none.
   public var frequencyDivisors: [Float] = []
   /// gemma3 only: positions that a local layer sees.
   public var slidingWindow = 16
+  /// Soft cap of attention scores, or none.
   public var attentionSoftCap: Float?
+  /// Soft cap of logits, or none.
   public var logitSoftCap: Float?
+  /// Whether the file wants prompts to begin with that token.
   public var addsBeginningOfSequence = false
   /// Without one, an empty prompt has nothing to start from.
   public var hasBeginningOfSequence = true
+  /// What the weights are drawn from; the same seed gives the same file.
   public var seed: UInt64 = 1
 
+  /// A small model of an architecture, with what that architecture calls for.
   public init(_ architecture: ModelConfiguration.Architecture) {
     self.architecture = architecture
     switch architecture {
@@ -82,7 +99,7 @@ public struct SyntheticModel: Sendable, Equatable {
 
   /// Writes the file, which appears whole or not at all.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` for a description that makes no model, and what
+  /// - Throws: `QuantError` `.invalidArgument` for a description that makes no model, and what
   ///   the writer throws.
   /// - Complexity: O(weights); about 10 ns each.
   public func write(to path: String) throws(QuantError) { try writer().write(to: path) }

@@ -13,66 +13,122 @@ import QuantKernels
 public struct ChatTemplate: Sendable, Equatable {
   /// The families, by llama.cpp's names for them.
   public enum Family: String, Sendable, CaseIterable {
+    /// llama.cpp's `chatml`.
     case chatML = "chatml"
+    /// llama.cpp's `llama2`.
     case llama2 = "llama2"
+    /// llama.cpp's `llama2-sys`.
     case llama2System = "llama2-sys"
+    /// llama.cpp's `llama2-sys-bos`.
     case llama2SystemBeginning = "llama2-sys-bos"
+    /// llama.cpp's `llama2-sys-strip`.
     case llama2SystemStrip = "llama2-sys-strip"
+    /// llama.cpp's `mistral-v1`.
     case mistralV1 = "mistral-v1"
+    /// llama.cpp's `mistral-v3`.
     case mistralV3 = "mistral-v3"
+    /// llama.cpp's `mistral-v3-tekken`.
     case mistralV3Tekken = "mistral-v3-tekken"
+    /// llama.cpp's `mistral-v7`.
     case mistralV7 = "mistral-v7"
+    /// llama.cpp's `mistral-v7-tekken`.
     case mistralV7Tekken = "mistral-v7-tekken"
+    /// llama.cpp's `phi3`.
     case phi3 = "phi3"
+    /// llama.cpp's `phi4`.
     case phi4 = "phi4"
+    /// llama.cpp's `falcon3`.
     case falcon3 = "falcon3"
+    /// llama.cpp's `zephyr`.
     case zephyr = "zephyr"
+    /// llama.cpp's `monarch`.
     case monarch = "monarch"
+    /// llama.cpp's `gemma`.
     case gemma = "gemma"
+    /// llama.cpp's `orion`.
     case orion = "orion"
+    /// llama.cpp's `openchat`.
     case openChat = "openchat"
+    /// llama.cpp's `vicuna`.
     case vicuna = "vicuna"
+    /// llama.cpp's `vicuna-orca`.
     case vicunaOrca = "vicuna-orca"
+    /// llama.cpp's `deepseek`.
     case deepSeek = "deepseek"
+    /// llama.cpp's `deepseek2`.
     case deepSeek2 = "deepseek2"
+    /// llama.cpp's `deepseek3`.
     case deepSeek3 = "deepseek3"
+    /// llama.cpp's `command-r`.
     case commandR = "command-r"
+    /// llama.cpp's `llama3`.
     case llama3 = "llama3"
+    /// llama.cpp's `chatglm3`.
     case chatGLM3 = "chatglm3"
+    /// llama.cpp's `chatglm4`.
     case chatGLM4 = "chatglm4"
+    /// llama.cpp's `glmedge`.
     case glmEdge = "glmedge"
+    /// llama.cpp's `minicpm`.
     case miniCPM = "minicpm"
+    /// llama.cpp's `exaone3`.
     case exaone3 = "exaone3"
+    /// llama.cpp's `exaone4`.
     case exaone4 = "exaone4"
+    /// llama.cpp's `exaone-moe`.
     case exaoneMoE = "exaone-moe"
+    /// llama.cpp's `rwkv-world`.
     case rwkvWorld = "rwkv-world"
+    /// llama.cpp's `granite`.
     case granite = "granite"
+    /// llama.cpp's `granite-4.0`.
     case granite40 = "granite-4.0"
+    /// llama.cpp's `granite-4.1`.
     case granite41 = "granite-4.1"
+    /// llama.cpp's `gigachat`.
     case gigaChat = "gigachat"
+    /// llama.cpp's `megrez`.
     case megrez = "megrez"
+    /// llama.cpp's `yandex`.
     case yandex = "yandex"
+    /// llama.cpp's `bailing`.
     case bailing = "bailing"
+    /// llama.cpp's `bailing-think`.
     case bailingThink = "bailing-think"
+    /// llama.cpp's `bailing2`.
     case bailing2 = "bailing2"
+    /// llama.cpp's `llama4`.
     case llama4 = "llama4"
+    /// llama.cpp's `smolvlm`.
     case smolVLM = "smolvlm"
+    /// llama.cpp's `dots1`.
     case dots1 = "dots1"
+    /// llama.cpp's `hunyuan-moe`.
     case hunyuanMoE = "hunyuan-moe"
+    /// llama.cpp's `gpt-oss`.
     case gptOSS = "gpt-oss"
+    /// llama.cpp's `hunyuan-dense`.
     case hunyuanDense = "hunyuan-dense"
+    /// llama.cpp's `hunyuan-vl`.
     case hunyuanVL = "hunyuan-vl"
+    /// llama.cpp's `kimi-k2`.
     case kimiK2 = "kimi-k2"
+    /// llama.cpp's `seed_oss`.
     case seedOSS = "seed_oss"
+    /// llama.cpp's `grok-2`.
     case grok2 = "grok-2"
+    /// llama.cpp's `pangu-embedded`.
     case panguEmbedded = "pangu-embedded"
+    /// llama.cpp's `solar-open`.
     case solarOpen = "solar-open"
   }
 
+  /// How turns are marked.
   public let family: Family
   /// What the template says when a conversation does not begin with a system message.
   public let defaultSystemMessage: String?
 
+  /// A template of a known family.
   public init(family: Family, defaultSystemMessage: String? = nil) {
     self.family = family
     self.defaultSystemMessage = defaultSystemMessage
@@ -105,8 +161,10 @@ public struct ChatTemplate: Sendable, Equatable {
 
   /// The text of a conversation.
   ///
-  /// - Parameter addGenerationPrompt: whether the text ends where the assistant is to speak. Some
-  ///   families end there anyway.
+  /// - Parameters:
+  ///   - addGenerationPrompt: whether the text ends where the assistant is to speak. Some families
+  ///     end there anyway.
+  ///   - messages: the turns, the first one first.
   public func format(_ messages: [ChatMessage], addGenerationPrompt: Bool) -> String {
     var messages = messages
     if let defaultSystemMessage, let first = messages.first, first.role != "system" {

@@ -24,22 +24,30 @@ public final class Tokenizer: Sendable {
   private let pieces: [UInt8]
   private let pieceStarts: [Int]
 
+  /// Tokens in the vocabulary.
   public let vocabularySize: Int
   /// The token that begins a sequence.
   public let beginningOfSequence: Int32?
+  /// The token that ends a sequence.
   public let endOfSequence: Int32?
+  /// The token that ends a turn of a conversation.
   public let endOfTurn: Int32?
+  /// The token that stands for what no other token can spell.
   public let unknown: Int32?
   /// The tokens after which a model has finished.
   public let endOfGeneration: Set<Int32>
   /// Whether prompts begin with ``beginningOfSequence``; ``encode(_:parseSpecial:)-([UInt8],_)``
   /// never adds it.
   public let addsBeginningOfSequence: Bool
+  /// Whether texts end with ``endOfSequence``; ``encode(_:parseSpecial:)-([UInt8],_)`` never adds
+  /// it.
   public let addsEndOfSequence: Bool
   /// Whether text is encoded as if a space stood before it.
   public let addsSpacePrefix: Bool
 
   /// Reads the tokenizer of a model file.
+  ///
+  /// - Throws: as ``init(vocabulary:)``, and for metadata that name no tokenizer or an unknown one.
   public convenience init(metadata: some TokenizerMetadata) throws(QuantError) {
     try self.init(vocabulary: TokenizerVocabulary(metadata: metadata))
   }
@@ -153,6 +161,7 @@ public final class Tokenizer: Sendable {
   /// - Parameters:
   ///   - token: an id; one outside the vocabulary stands for nothing.
   ///   - includeSpecial: whether control tokens and the unknown token give their texts, or nothing.
+  ///   - bytes: what they are appended to.
   public func appendBytes(
     of token: Int32, includeSpecial: Bool = false, to bytes: inout [UInt8]
   ) {

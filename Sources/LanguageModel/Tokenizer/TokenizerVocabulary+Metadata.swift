@@ -4,11 +4,17 @@ import QuantKernels
 ///
 /// Each accessor gives nil for a key that is absent or of another type.
 public protocol TokenizerMetadata {
+  /// A text.
   func string(_ key: String) -> String?
+  /// An integer of any width.
   func integer(_ key: String) -> Int?
+  /// A truth value.
   func bool(_ key: String) -> Bool?
+  /// An array of strings, as bytes that need not be UTF-8.
   func stringBytes(_ key: String) -> [[UInt8]]?
+  /// An array of numbers.
   func floats(_ key: String) -> [Float]?
+  /// An array of integers.
   func integers(_ key: String) -> [Int]?
 }
 

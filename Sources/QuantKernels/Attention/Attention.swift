@@ -20,6 +20,13 @@ public enum Attention {
   ///     h / (heads / keyValueHeads).
   ///   - output: `count × (heads · valueDimension)` floats; may be the queries' own memory where
   ///     the widths are equal.
+  ///   - heads: query heads.
+  ///   - count: queries.
+  ///   - firstPosition: the position of the first query.
+  ///   - cache: keys and values.
+  ///   - options: scale, window, soft-cap, slopes and sinks.
+  ///   - workspace: scratch memory; it grows to the largest call and is kept.
+  ///   - pool: the threads that take part.
   /// - Throws: ``QuantError`` `.invalidArgument` for heads that are no multiple of the cache's,
   ///   positions that the cache does not hold, and bad options; `.outOfMemory` when the workspace
   ///   cannot grow.
@@ -67,6 +74,14 @@ public enum Attention {
   ///   - count: queries, of any positions: a query that sees nothing gives 0.
   ///   - logarithms: nil, or at least `count × heads` floats for ln Σ exp(score) of every row, by
   ///     which results over parts of the keys are merged; −∞ where nothing is seen.
+  ///   - queries: at least `count × (heads · headDimension)` floats.
+  ///   - heads: query heads.
+  ///   - mask: which keys a query sees.
+  ///   - cache: keys and values.
+  ///   - options: scale, window, soft-cap, slopes and sinks.
+  ///   - output: room for `count × (heads · valueDimension)` floats.
+  ///   - workspace: scratch memory; it grows to the largest call and is kept.
+  ///   - pool: the threads that take part.
   /// - Throws: ``QuantError`` `.invalidArgument` for heads that are no multiple of the cache's,
   ///   buffers too small, a mask of another size and bad options; `.outOfMemory`.
   public static func run(
@@ -93,9 +108,12 @@ public enum Attention {
 
   /// One sequence of a batch: its queries are the last `count` positions that the cache holds.
   public struct Sequence {
+    /// What the sequence's queries look at.
     public let cache: PagedKeyValueCache
+    /// Queries of the sequence.
     public let count: Int
 
+    /// The last `count` positions of `cache`.
     public init(cache: PagedKeyValueCache, count: Int) {
       self.cache = cache
       self.count = count

@@ -16,6 +16,7 @@ public struct AttentionMask: Sendable, Equatable {
   /// An arbitrary mask beside the structured one.
   public var bits: AttentionBits?
 
+  /// A mask; sizes are checked by the call that takes it.
   public init(
     firstPosition: Int = 0, positions: [Int]? = nil, isCausal: Bool = true, prefix: Int = 0,
     bits: AttentionBits? = nil
@@ -88,13 +89,18 @@ public struct AttentionMask: Sendable, Equatable {
 
 /// A mask of one bit a pair of query and key.
 public struct AttentionBits: Sendable, Equatable {
+  /// Rows of the mask.
   public let queries: Int
+  /// Columns of the mask.
   public let keys: Int
   /// Bit j % 64 of word j / 64 of a query's words.
   let words: [UInt64]
   let wordsPerQuery: Int
 
-  /// - Parameter sees: whether a query sees a key.
+  /// - Parameters:
+  ///   - sees: whether a query sees a key.
+  ///   - queries: rows of the mask.
+  ///   - keys: columns of the mask.
   /// - Throws: ``QuantError`` `.invalidArgument` for negative sizes, `.outOfMemory` for a mask that
   ///   no address holds.
   /// - Complexity: O(queries · keys); `queries · ⌈keys/64⌉ · 8` bytes.

@@ -20,6 +20,7 @@ public struct AttentionOptions: Sendable, Equatable {
   /// A score of a key without value that every query of the head sees, one a query head; nil: none.
   public var sinks: [Float]?
 
+  /// Options; values are checked by the call that takes them.
   public init(
     scale: Float, window: Int? = nil, chunk: Int? = nil, softCap: Float? = nil,
     slopes: [Float]? = nil, sinks: [Float]? = nil

@@ -100,6 +100,8 @@ public struct AttentionPartial: Sendable, Equatable {
   ///   - query: as many floats as a key has.
   ///   - keys: `[positions × query.count]`; `values`: `[positions × width]`.
   ///   - scale: what scores are multiplied by.
+  ///   - values: `[positions × width]`.
+  ///   - tile: keys between two rescalings, at least 1.
   /// - Throws: ``QuantError`` `.invalidArgument` for sizes that do not fit, a tile below 1 and a
   ///   scale that is not finite; nothing changes.
   /// - Complexity: O(positions · (query.count + width)).

@@ -13,6 +13,7 @@ public final class AttentionWorkspace: @unchecked Sendable {
   /// What the memory is for.
   enum Part { case workers, partials, ranges, positions, slopes, sinks }
 
+  /// Memory for one caller at a time; it grows on first use and is kept.
   public init(instructionSet: InstructionSet = .best) {
     self.instructionSet = instructionSet
     kernels = qk_attention_kernels_for(instructionSet.kernelTableIdentifier)

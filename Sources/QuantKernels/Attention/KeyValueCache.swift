@@ -15,7 +15,9 @@ public final class KeyValueCache: @unchecked Sendable {
   /// Positions appended so far.
   public private(set) var count = 0
 
+  /// How keys and values are stored.
   public var type: KeyValueType { shape.type }
+  /// Key and value heads.
   public var keyValueHeads: Int { shape.heads }
   /// Elements of a key.
   public var headDimension: Int { shape.keyWidth }
@@ -38,6 +40,8 @@ public final class KeyValueCache: @unchecked Sendable {
   ///   - headDimension: elements of a head's key, any number from 1 to 65536.
   ///   - valueDimension: elements of a head's value, likewise; nil: as many as of its key.
   ///   - capacity: positions, at least 1.
+  ///   - type: how keys and values are stored.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes that are no sizes, `.outOfMemory`.
   public init(
     type: KeyValueType, keyValueHeads: Int, headDimension: Int, valueDimension: Int? = nil,
@@ -63,6 +67,7 @@ public final class KeyValueCache: @unchecked Sendable {
   /// - Parameters:
   ///   - keys: `count × (keyValueHeads · headDimension)` floats, position by position.
   ///   - values: `count × (keyValueHeads · valueDimension)` floats.
+  ///   - count: positions.
   /// - Throws: ``QuantError``, having changed nothing: `.invalidArgument` when they do not fit,
   ///   `.invalidData` when a number is NaN or infinite, or would be in this type.
   public func append(

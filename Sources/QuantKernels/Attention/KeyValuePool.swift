@@ -11,21 +11,32 @@ public final class KeyValuePool: @unchecked Sendable {
   let shape: KeyValueShape
   /// Positions of a page.
   public let pageSize: Int
+  /// Pages.
   public let pageCount: Int
   let pageBytes: Int
   let buffer: AlignedBuffer
   let instructionSet: InstructionSet
 
+  /// How keys and values are stored.
   public var type: KeyValueType { shape.type }
+  /// Key and value heads.
   public var keyValueHeads: Int { shape.heads }
+  /// Elements of a key.
   public var headDimension: Int { shape.keyWidth }
+  /// Elements of a value.
   public var valueDimension: Int { shape.valueWidth }
+  /// Bytes of all pages.
   public var byteCount: Int { buffer.count }
 
   /// - Parameters:
   ///   - pageSize: positions of a page, 1 to 65536; a multiple of 16 for types other than f32 and
   ///     f16.
   ///   - pageCount: pages, 1 to 2³¹ − 1.
+  ///   - type: how keys and values are stored.
+  ///   - keyValueHeads: heads of keys and values.
+  ///   - headDimension: elements of a head's key.
+  ///   - valueDimension: elements of a head's value; nil: as many as of its key.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes that are no sizes, `.unsupported` for
   ///   small pages of a type that has none, `.outOfMemory`.
   public init(

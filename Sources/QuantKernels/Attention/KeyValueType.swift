@@ -15,8 +15,11 @@ import CQuantKernels
 /// moves outputs by a normalized square error of about 1e-8, where the type itself loses 1e-5 (q8_0) to
 /// 1e-2 (q4_0).
 public enum KeyValueType: String, Sendable, Equatable, CaseIterable {
+  /// float32, 4 bytes an element.
   case f32
+  /// binary16, 2 bytes an element.
   case f16
+  /// bfloat16, 2 bytes an element.
   case bf16
   /// 8-bit codes, 1.0625 bytes an element.
   case q8_0

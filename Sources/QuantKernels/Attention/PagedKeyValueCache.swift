@@ -5,6 +5,7 @@ import CQuantKernels
 /// Which pages are free is the caller's to know. Writing into a page that another sequence shares
 /// changes it there too: give a sequence its own copy of the page that it appends to.
 public final class PagedKeyValueCache: @unchecked Sendable {
+  /// The memory that the pages are of.
   public let pool: KeyValuePool
   /// Positions that may be read.
   public private(set) var count: Int
@@ -15,6 +16,7 @@ public final class PagedKeyValueCache: @unchecked Sendable {
   /// - Parameters:
   ///   - pages: numbers of pool pages, in order of positions, each at most once.
   ///   - count: positions that they already hold.
+  ///   - pool: the memory.
   /// - Throws: ``QuantError`` `.invalidArgument` for a page that the pool has not or that stands
   ///   twice, and for fewer pages than `count` positions take.
   public init(pool: KeyValuePool, pages: [Int32], count: Int = 0) throws(QuantError) {

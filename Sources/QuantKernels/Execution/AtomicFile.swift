@@ -36,6 +36,7 @@ public final class AtomicFile: ByteSink {
   /// - Parameters:
   ///   - isCancelled: asked before each piece of at most one MiB, and before the rename.
   ///   - body: writes the contents; the sink is of no use after it returns.
+  ///   - path: where the file is to appear.
   /// - Throws: what `body` throws; `missingFile` when the folder or the disk does not allow it, or
   ///   the target is no regular file; `cancelled`.
   public static func write(

@@ -4,11 +4,15 @@ public protocol ByteSink: AnyObject {
   var position: Int { get }
 
   /// Appends all of `bytes`, which are free to change when the call returns.
+  ///
+  /// - Throws: ``QuantError`` when they cannot be written.
   func write(_ bytes: UnsafeRawBufferPointer) throws(QuantError)
 }
 
 extension ByteSink {
   /// Appends an array's bytes.
+  ///
+  /// - Throws: ``QuantError`` when they cannot be written.
   public func write(_ bytes: [UInt8]) throws(QuantError) {
     try bytes.withUnsafeBufferPointer { bytes throws(QuantError) in
       try write(UnsafeRawBufferPointer(bytes))
@@ -16,6 +20,8 @@ extension ByteSink {
   }
 
   /// Appends zeros until the position is a multiple of `alignment`, which is at least 1.
+  ///
+  /// - Throws: ``QuantError`` when they cannot be written.
   public func pad(toMultipleOf alignment: Int) throws(QuantError) {
     let excess = position % max(alignment, 1)
     guard excess > 0 else { return }
@@ -31,8 +37,10 @@ extension ByteSink {
 
 /// Collects what is written in an array.
 public final class MemorySink: ByteSink {
+  /// What was written so far.
   public private(set) var bytes: [UInt8] = []
 
+  /// A sink that nothing was written to.
   public init() {}
 
   public var position: Int { bytes.count }

@@ -3,10 +3,15 @@ import CQuantKernels
 /// A level of instruction sets that kernels are written for, in ascending order on each
 /// architecture.
 public enum InstructionSet: String, Sendable, CaseIterable {
+  /// Portable C: the definition that all others are tested against.
   case scalar
+  /// x86-64 with AVX2, FMA and F16C.
   case avx2
+  /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI.
   case avx512vnni
+  /// arm64 with the dot-product instructions `sdot` and `udot`.
   case neonDotprod
+  /// arm64 with the matrix instructions `smmla` and `usmmla`.
   case neonI8mm
 
   private var identifier: qk_isa {

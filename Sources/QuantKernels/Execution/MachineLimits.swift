@@ -18,8 +18,11 @@ import CQuantKernels
 public final class MachineLimits {
   /// One way of reading memory.
   public struct ReadLoop: Sendable, Equatable, CustomStringConvertible {
+    /// Addresses that are read in turn.
     public let streams: Int
+    /// Whether lines are prefetched by the program.
     public let prefetches: Bool
+    /// Whether memory is in huge pages, as far as the system grants them.
     public let hugePages: Bool
 
     public var description: String {

@@ -49,6 +49,8 @@ public final class MappedFile: Sendable {
   public var bytes: UnsafeRawBufferPointer { address.buffer }
 
   /// Calls `body` with the file's bytes, and keeps them mapped until it returns.
+  ///
+  /// - Throws: what `body` throws.
   public func withBytes<R, E: Error>(
     _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {

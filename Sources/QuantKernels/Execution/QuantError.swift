@@ -19,6 +19,7 @@ public struct QuantError: Error, Sendable, Equatable, CustomStringConvertible {
     case cancelled
   }
 
+  /// What kind of thing went wrong.
   public let code: Code
   /// Where: a file, a tensor, a parameter.
   public let subject: String
@@ -27,6 +28,7 @@ public struct QuantError: Error, Sendable, Equatable, CustomStringConvertible {
   /// What to do.
   public let remedy: String
 
+  /// An error: its kind, where, what, and what to do.
   public init(_ code: Code, _ subject: String, _ problem: String, remedy: String) {
     self.code = code
     self.subject = subject

@@ -76,9 +76,11 @@ extension HalfGemm {
 }
 
 extension SimulatedMatmul {
-  /// Every tile and split among which ``count(_:rows:outputs:inputs:groupSize:on:splits:simulator:)``
+  /// Every tile and split among which ``count(_:rows:outputs:inputs:groupSize:on:splits:steadySeconds:simulator:)``
   /// chooses for the kernel `half`, counted once, to be timed on several devices by
   /// ``moved(to:)``.
+  ///
+  /// - Throws: ``QuantError`` for sizes that are none, and as the launch.
   public static func halfCandidates(
     rows: Int, outputs: Int, inputs: Int, on device: DeviceSpec,
     simulator: WarpSimulator = WarpSimulator()
@@ -105,6 +107,12 @@ extension SimulatedMatmul {
   ///   - splits: blocks that share an output along K; nil for the kernel's own rule on the device.
   ///   - steadySeconds: processor time for which the count is repeated, so that
   ///     ``laneAccessesPerSecond`` is that of memory which was touched before; 0 counts once.
+  ///   - kernel: which kernel.
+  ///   - rows: M.
+  ///   - outputs: N.
+  ///   - inputs: K.
+  ///   - device: the simulated device.
+  ///   - simulator: bank policy, checks and threads.
   /// - Throws: ``QuantError`` for a shape that the kernel does not take, or an instruction that the
   ///   device lacks.
   public static func count(

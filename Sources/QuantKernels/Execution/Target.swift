@@ -17,6 +17,7 @@ public enum Target: Sendable {
   ///     counters only.
   ///   - splits: blocks that share an output along K; nil for the kernel's own rule.
   ///   - simulator: bank policy, checks and threads.
+  ///   - kernel: which kernel.
   public static func gpu(
     _ device: DeviceSpec? = nil, kernel: GPUKernel, splits: Int? = nil,
     simulator: WarpSimulator = WarpSimulator()

@@ -92,6 +92,11 @@ public enum VectorOperations {
   ///   - x: `heads × headDimension` values of one position.
   ///   - rotaryDimension: even, at most `headDimension`; what exceeds that is left alone.
   ///   - cos: `rotaryDimension / 2` cosines of this position's angles; `sin` likewise.
+  ///   - heads: heads in `x`.
+  ///   - headDimension: elements of a head.
+  ///   - sin: `rotaryDimension / 2` sines.
+  ///   - style: which two elements form a pair.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   public static func rotate(
     _ x: UnsafeMutablePointer<Float>, heads: Int, headDimension: Int, rotaryDimension: Int,
     cos: UnsafePointer<Float>, sin: UnsafePointer<Float>, style: RotaryStyle,

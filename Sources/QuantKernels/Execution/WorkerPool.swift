@@ -12,6 +12,7 @@ import Synchronization
 /// A value of such a type runs without any allocation, which a closure cannot promise: handing a
 /// closure to another thread boxes its captures.
 public protocol ParallelTask {
+  /// Does one part, as one of the pool's workers; parts run at the same time and in any order.
   func run(part: Int, worker: Int)
 }
 
@@ -32,6 +33,7 @@ extension ParallelTask {
 ///
 /// One caller at a time: a call from a second thread waits for the first.
 public final class WorkerPool: Sendable {
+  /// Does one part, as one of the pool's workers.
   public typealias Part = (_ part: Int, _ worker: Int) -> Void
 
   /// Workers, the caller included.
@@ -42,6 +44,7 @@ public final class WorkerPool: Sendable {
   /// As many workers as there are online processors.
   public static let standard = WorkerPool(threads: WorkerPool.processorCount)
 
+  /// Online processors, at least 1.
   public static var processorCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
   /// Processors that this process may run on; fewer than there are where it was bound to some, as
@@ -94,6 +97,8 @@ public final class WorkerPool: Sendable {
   }
 
   /// Helpers spin for work while `body` runs, and park afterwards. Regions may nest.
+  ///
+  /// - Throws: what `body` throws.
   public func withHotRegion<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
     shared.enterHot()
     defer { shared.leaveHot() }

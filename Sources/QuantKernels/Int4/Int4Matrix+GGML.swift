@@ -7,6 +7,9 @@ extension Int4Matrix {
   ///
   /// - Parameters:
   ///   - bytes: the tensor's blocks, row after row, at any alignment.
+  ///   - type: `.q4_0`, `.q4_1` or `.q4_k`.
+  ///   - rows: N.
+  ///   - columns: K, a multiple of the type's block.
   /// - Throws: ``QuantError`` with `.unsupported` for another type, or when the shape, the byte
   ///   count or a scale is wrong.
   /// - Complexity: O(rows · columns).

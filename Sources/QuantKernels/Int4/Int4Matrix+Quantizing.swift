@@ -10,6 +10,8 @@ extension Int4Matrix {
   ///   - values: `[rows · columns]`, row-major, finite.
   ///   - groupSize: columns that share a scale: a multiple of 32, or `columns`.
   ///   - symmetric: zero point 8 everywhere; otherwise an integer zero point 0…15 for each group.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` when the shape does not fit, a value is NaN or infinite (with its
   ///   position), or a group's scale would exceed binary16.
   /// - Complexity: O(rows · columns), some thirty passes.

@@ -6,7 +6,9 @@ extension GGMLBlocks {
   /// away from zero; TQ1_0 and TQ2_0 divide by the largest magnitude and round likewise. F16 and BF16 round to nearest even (F16 overflows to infinity), and pass
   /// infinities and NaN on; F32 copies.
   ///
-  /// - Parameter values: whole blocks, row after row.
+  /// - Parameters:
+  ///   - values: whole blocks, row after row.
+  ///   - type: of the blocks.
   /// - Throws: ``QuantError`` with `.unsupported` for another type; when the count is no whole
   ///   number of blocks; when a value that goes into a scaled block is NaN or infinite, or its
   ///   block's scale overflows binary16.

@@ -24,6 +24,8 @@ extension InterleavedLayout {
   ///   - groupSize: columns of a quantization group, a divisor of `columns`: a multiple of 32, or
   ///     `columns` itself, which is then padded to a multiple of 32.
   ///   - blockTrailerBytes: bytes behind the codes of each block.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` when one of these does not hold.
   public static func panels(
     rows: Int, columns: Int, fragment: Fragment, elementBits: Int, groupSize: Int,

@@ -43,6 +43,8 @@ extension InterleavedLayout {
 
   /// QUICK's scales: half floats `[K/G, 2N]`, each standing twice so that it loads as a pair of
   /// equal halves. Rows are outputs and columns groups.
+  ///
+  /// - Throws: ``QuantError`` for rows that the padding does not take, and no groups.
   public static func quickScales(
     rows: Int, groups: Int, padding: Padding = .published
   ) throws(QuantError) -> InterleavedLayout {
@@ -59,6 +61,8 @@ extension InterleavedLayout {
 
   /// QUICK's zero points: int32 `[K/G, N/4]`; a word holds four n-tiles in nibbles 0…3 and again in
   /// 4…7.
+  ///
+  /// - Throws: ``QuantError`` for rows that the padding does not take, and no groups.
   public static func quickZeroPoints(
     rows: Int, groups: Int, padding: Padding = .published
   ) throws(QuantError) -> InterleavedLayout {

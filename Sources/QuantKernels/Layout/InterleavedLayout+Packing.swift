@@ -61,6 +61,8 @@ extension InterleavedLayout {
   }
 
   /// The elements that ``pack(halves:padding:)`` packed.
+  ///
+  /// - Throws: ``QuantError`` when the layout's elements are not 16 bits or the count is wrong.
   public func unpack(halves: [UInt16]) throws(QuantError) -> [UInt16] {
     try requireHalves()
     try requireBytes(halves.count * 2)

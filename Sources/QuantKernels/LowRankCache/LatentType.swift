@@ -7,11 +7,17 @@ import CQuantKernels
 /// minimum, unlike a zero point held in the codes' range, does not lose a vector whose numbers all
 /// have one sign.
 public enum LatentType: String, Sendable, Equatable, CaseIterable {
+  /// float32, 4 bytes a latent.
   case f32
+  /// binary16, 2 bytes a latent.
   case f16
+  /// 8-bit codes.
   case eightBit = "8"
+  /// 4-bit codes, two a byte.
   case fourBit = "4"
+  /// 3-bit codes, eight in three bytes.
   case threeBit = "3"
+  /// 2-bit codes, four a byte.
   case twoBit = "2"
 
   /// - Parameter bits: 2, 3, 4 or 8 for packed codes, 16 or 32 for floats.

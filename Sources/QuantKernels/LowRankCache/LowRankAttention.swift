@@ -28,6 +28,12 @@ public enum LowRankAttention {
   ///   - queries: at least `count × (queryHeads · headDimension)` floats, after the rotary embedding.
   ///   - options: no slopes and no sinks.
   ///   - output: at least as many floats; must not overlap the queries.
+  ///   - count: queries.
+  ///   - firstPosition: the position of the first query.
+  ///   - cache: latents of keys and values.
+  ///   - arithmetic: of scores and of sums over values.
+  ///   - workspace: scratch memory; it grows to the largest call and is kept.
+  ///   - pool: the threads that take part.
   /// - Throws: ``QuantError`` `.invalidArgument` for positions that the cache does not hold, buffers
   ///   too small and bad options, `.unsupported` for slopes and sinks, `.outOfMemory`.
   /// - Complexity: see ``LowRankCost``.
@@ -84,9 +90,12 @@ public enum LowRankAttention {
 
   /// One sequence of a batch: its queries are the last `count` positions that the cache holds.
   public struct Sequence {
+    /// What the sequence's queries look at.
     public let cache: LowRankCache
+    /// Queries of the sequence.
     public let count: Int
 
+    /// The last `count` positions of `cache`.
     public init(cache: LowRankCache, count: Int) {
       self.cache = cache
       self.count = count

@@ -5,8 +5,10 @@ public struct LowRankBalance: Sendable, Equatable {
   public var bytesPerSecond: Double
   /// Multiply-accumulates a second of float32, and of digits with codes.
   public var floatMultipliesPerSecond: Double
+  /// Multiply-accumulates a second of digits with codes.
   public var digitMultipliesPerSecond: Double
 
+  /// A machine by its three rates.
   public init(
     bytesPerSecond: Double, floatMultipliesPerSecond: Double, digitMultipliesPerSecond: Double
   ) {

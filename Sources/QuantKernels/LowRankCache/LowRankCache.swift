@@ -9,6 +9,7 @@ import CQuantKernels
 ///
 /// One writer at a time, and no reader meanwhile.
 public final class LowRankCache: @unchecked Sendable {
+  /// The memory that the pages are of.
   public let pool: LowRankPool
   /// Positions appended so far.
   public private(set) var count: Int
@@ -18,8 +19,11 @@ public final class LowRankCache: @unchecked Sendable {
   private let row: AlignedBuffer
   private let kernels: UnsafePointer<qk_latent_kernels>
 
+  /// The factors that latents are read by.
   public var layer: LowRankLayer { pool.layer }
+  /// How latents of keys, or whole keys, are stored.
   public var keyType: LatentType { pool.keyType }
+  /// How latents of values are stored.
   public var valueType: LatentType { pool.valueType }
   /// Positions that fit.
   public let capacity: Int
@@ -42,6 +46,9 @@ public final class LowRankCache: @unchecked Sendable {
   /// - Parameters:
   ///   - keyType: how latents of keys, or whole keys, are stored; `valueType` those of values.
   ///   - capacity: positions, at least 1; memory is for the next multiple of 16.
+  ///   - layer: the layer's factors.
+  ///   - valueType: how latents of values are stored.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   /// - Throws: ``QuantError``: `.invalidArgument` for a capacity that is none, `.outOfMemory`.
   public convenience init(
     layer: LowRankLayer, keyType: LatentType, valueType: LatentType, capacity: Int,
@@ -66,6 +73,7 @@ public final class LowRankCache: @unchecked Sendable {
   /// - Parameters:
   ///   - pages: numbers of pool pages, in order of positions, each at most once.
   ///   - count: positions that they already hold.
+  ///   - pool: the memory.
   /// - Throws: ``QuantError`` `.invalidArgument` for a page that the pool has not or that stands
   ///   twice, and for fewer pages than `count` positions take.
   public convenience init(
@@ -117,6 +125,8 @@ public final class LowRankCache: @unchecked Sendable {
   ///   - keys: latents of keys **before** the rotary embedding, `[count × Σr]`, or, where keys are
   ///     cached whole, keys after it, `[count × keyValueHeads · headDimension]`.
   ///   - values: latents of values, `[count × Σr]`.
+  ///   - count: positions.
+  ///   - nonFinite: what is done with numbers that are not finite.
   /// - Throws: ``QuantError``, having changed nothing: `.invalidArgument` when they do not fit,
   ///   `.invalidData` when a number is not finite or cannot be stored, unless `nonFinite` says to
   ///   keep it.

@@ -5,13 +5,21 @@
 public struct LowRankCost: Sendable, Equatable {
   /// Latents of each group.
   public var keyWidths: [Int]
+  /// Latents of values of each group.
   public var valueWidths: [Int]
+  /// How latents of keys, or whole keys, are stored.
   public var keyType: LatentType
+  /// How latents of values are stored.
   public var valueType: LatentType
+  /// Query heads.
   public var queryHeads: Int
+  /// Key and value heads.
   public var keyValueHeads: Int
+  /// Elements of a head.
   public var headDimension: Int
+  /// s: key-value heads that share a latent.
   public var headsPerGroup: Int
+  /// How keys are cached.
   public var keyMode: LowRankFactors.KeyMode
 
   /// The cost of latents of these widths; whole keys are as wide as heads and stand alone.

@@ -15,8 +15,10 @@ public struct LowRankCounters: Sendable, Equatable {
   public var upMultiplies = 0
   /// Bytes of latents read, each time a kernel reads them.
   public var keyBytes = 0
+  /// Bytes of value latents read, each time a kernel reads them.
   public var valueBytes = 0
 
+  /// All zero.
   public init() {}
 
   static func + (a: LowRankCounters, b: LowRankCounters) -> LowRankCounters {

@@ -15,7 +15,9 @@
 public struct LowRankFactors: Sendable, Equatable {
   /// The two things that attention caches.
   public enum Kind: String, Sendable, CaseIterable {
+    /// Keys.
     case key
+    /// Values.
     case value
   }
 
@@ -34,16 +36,22 @@ public struct LowRankFactors: Sendable, Equatable {
 
   /// The model's attention, as far as factors depend on it.
   public struct Shape: Sendable, Equatable {
+    /// Decoder layers.
     public var layers: Int
+    /// Query heads.
     public var queryHeads: Int
+    /// Key and value heads.
     public var keyValueHeads: Int
+    /// Elements of a head.
     public var headDimension: Int
     /// d: the width of the residual stream, which keys and values are projected from.
     public var modelWidth: Int
     /// Elements of a head that the rotary embedding turns, the leading ones; 0 without one.
     public var rotaryDimension: Int
+    /// Which two elements of a head the rotary embedding turns together.
     public var rotaryStyle: VectorOperations.RotaryStyle
 
+    /// A shape; it is checked where factors are made of it.
     public init(
       layers: Int, queryHeads: Int, keyValueHeads: Int, headDimension: Int, modelWidth: Int,
       rotaryDimension: Int, rotaryStyle: VectorOperations.RotaryStyle
@@ -99,6 +107,7 @@ public struct LowRankFactors: Sendable, Equatable {
     /// number of pairs for latents that stand still. Empty otherwise.
     public var frequencies: [Int]
 
+    /// One group's factors; sizes are checked where ``LowRankFactors`` are made of them.
     public init(
       rank: Int, down: [Float], up: [Float], bias: [Float]? = nil, latentBias: [Float]? = nil,
       frequencies: [Int] = []
@@ -114,14 +123,18 @@ public struct LowRankFactors: Sendable, Equatable {
 
   /// One layer's groups, in the order of their heads; no key groups where keys are cached whole.
   public struct Layer: Sendable, Equatable {
+    /// Groups of keys; empty where keys are cached whole.
     public var keys: [Group]
+    /// Groups of values.
     public var values: [Group]
 
+    /// One layer's groups, in the order of their heads.
     public init(keys: [Group], values: [Group]) {
       self.keys = keys
       self.values = values
     }
 
+    /// The groups of one kind.
     public subscript(kind: Kind) -> [Group] {
       switch kind {
       case .key: keys
@@ -130,15 +143,18 @@ public struct LowRankFactors: Sendable, Equatable {
     }
   }
 
+  /// The model's attention, as far as factors depend on it.
   public let shape: Shape
   /// s: key-value heads that share a latent.
   public let headsPerGroup: Int
+  /// How keys are cached.
   public let keyMode: KeyMode
   /// Bits of a latent that the factors were made for; a cache may take others.
   public let bits: Int
   /// Whether latents are turned by ``HadamardRotation``, `A' = R A`, `B' = B Rᵀ`; for the record, as
   /// nothing is left to do. Commuting key latents never are.
   public let isRotated: Bool
+  /// One element a decoder layer.
   public let layers: [Layer]
 
   /// Bits that a cached latent may have.

@@ -9,6 +9,10 @@ extension LowRankLayer {
   /// - Parameters:
   ///   - x: `[count × modelWidth]`.
   ///   - latents: room for `count × (Σr rounded up to 16)` floats; `[count × Σr]` on return.
+  ///   - kind: keys or values.
+  ///   - count: tokens.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
+  ///   - pool: the threads that take part.
   /// - Complexity: `count · modelWidth · Σr` multiply-accumulates.
   public func project(
     _ kind: LowRankFactors.Kind, _ x: UnsafePointer<Float>, count: Int,

@@ -13,10 +13,12 @@ import CQuantKernels
 public final class LowRankLayer: @unchecked Sendable {
   /// Angles that the rotary embedding turns each of its pairs by: radians a position, one a pair.
   public struct Rotary: Sendable, Equatable {
+    /// Radians a position, one a pair.
     public var frequencies: [Double]
     /// Factor of every cosine and sine.
     public var magnitude: Double
 
+    /// Angles, and the factor of every cosine and sine.
     public init(frequencies: [Double], magnitude: Double = 1) {
       self.frequencies = frequencies
       self.magnitude = magnitude
@@ -31,13 +33,17 @@ public final class LowRankLayer: @unchecked Sendable {
     }
   }
 
+  /// The model's attention, as far as factors depend on it.
   public let shape: LowRankFactors.Shape
+  /// How keys are cached.
   public let keyMode: LowRankFactors.KeyMode
   /// Key-value heads that share a latent of values, and of keys unless these are whole.
   public let headsPerGroup: Int
+  /// The angles that keys are turned by.
   public let rotary: Rotary
   /// Numbers cached a token, group by group: latents, or a head's elements where keys are whole.
   public let keyWidths: [Int]
+  /// Latents of values cached a token, group by group.
   public let valueWidths: [Int]
 
   let keyGroups: [LowRankFactors.Group]
@@ -93,9 +99,11 @@ public final class LowRankLayer: @unchecked Sendable {
   /// Takes the factors of one layer.
   ///
   /// - Parameters:
-  ///   - keyMode: how keys are cached; nil: as the factors say. `.rotated`, which needs no factors of
+  ///   - forced: how keys are cached; nil: as the factors say. `.rotated`, which needs no factors of
   ///     keys, can always be asked for.
   ///   - rotary: the angles of the model's rotary embedding; nil where it has none.
+  ///   - factors: the model's factors.
+  ///   - layer: which layer, from 0.
   /// - Throws: ``QuantError`` `.invalidArgument` for a layer that is not there, a mode that the
   ///   factors were not made for, angles that are not one a pair and finite, and groups wider than
   ///   8192; `.outOfMemory`.

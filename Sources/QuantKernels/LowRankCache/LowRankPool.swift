@@ -3,12 +3,17 @@ import CQuantKernels
 /// Memory for the latents of one attention layer of many sequences, in pages of equal size that the
 /// page tables of ``LowRankCache`` name; several tables may name the same page (a shared prefix).
 public final class LowRankPool: @unchecked Sendable {
+  /// The factors that latents are read by.
   public let layer: LowRankLayer
+  /// How latents of keys, or whole keys, are stored.
   public let keyType: LatentType
+  /// How latents of values are stored.
   public let valueType: LatentType
   /// Positions of a page.
   public let pageSize: Int
+  /// Pages.
   public let pageCount: Int
+  /// The kernels' instruction set, which decides the order of a page's bytes.
   public let instructionSet: InstructionSet
   let pages: LatentPages
   let buffer: AlignedBuffer
@@ -22,6 +27,9 @@ public final class LowRankPool: @unchecked Sendable {
   ///   - keyType: how latents of keys, or whole keys, are stored; `valueType` those of values.
   ///   - pageSize: positions of a page, a multiple of 16 up to 2³¹.
   ///   - pageCount: pages, 1 to 2³¹ − 1.
+  ///   - layer: the layer's factors.
+  ///   - valueType: how latents of values are stored.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes that are no sizes, `.outOfMemory`.
   public init(
     layer: LowRankLayer, keyType: LatentType, valueType: LatentType, pageSize: Int,

@@ -18,6 +18,7 @@ public final class LowRankWorkspace: @unchecked Sendable {
   /// What the memory is for.
   enum Part { case workers, queries, runs, seen, counters }
 
+  /// Memory for one caller at a time; it grows on first use and is kept.
   public init(instructionSet: InstructionSet = .best) {
     self.instructionSet = instructionSet
     kernels = qk_latent_kernels_for(instructionSet.kernelTableIdentifier)

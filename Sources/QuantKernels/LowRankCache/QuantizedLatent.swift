@@ -7,11 +7,13 @@ import CQuantKernels
 /// `|x − (m + s·q)| ≤ s/2` holds for every latent but for relative errors of 1e-15: of one sign,
 /// constant, zero, or so small that m or s is subnormal.
 public struct QuantizedLatent: Sendable, Equatable {
+  /// b: bits of a code.
   public let bits: Int
   /// q, one a byte.
   public let codes: [UInt8]
   /// s and m, bits of half-precision numbers.
   public let scale: UInt16
+  /// m, the bits of a half-precision number.
   public let minimum: UInt16
 
   /// Quantizes latents. Each instruction set gives the same bits.

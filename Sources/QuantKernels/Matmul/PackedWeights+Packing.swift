@@ -38,6 +38,9 @@ extension PackedWeights {
   ///   - parts: rows in the file's block format, row-major, stacked in this order.
   ///   - columns: inputs (K), a multiple of the type's block.
   ///   - name: what errors call the matrix.
+  ///   - type: of all parts.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
+  ///   - pool: the threads that pack; nil: all processors.
   /// - Throws: ``QuantError`` when sizes do not match, a scale is not finite, or memory is short.
   /// - Complexity: O(rows · columns).
   public convenience init(

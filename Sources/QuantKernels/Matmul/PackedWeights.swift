@@ -24,6 +24,7 @@ public final class PackedWeights: @unchecked Sendable {
   public let typeName: String
   /// Bytes that one product with a single row reads, padding of the last panel included.
   public let byteCount: Int
+  /// The instruction set whose order the weights are in.
   public let instructionSet: InstructionSet
   /// Act-order: input element `inputPermutation[j]` multiplies column j.
   public let inputPermutation: [Int32]?

@@ -18,6 +18,7 @@ public final class Workspace: @unchecked Sendable {
   private var capacity = (activations: 0, floats: 0, panels: 0, permuted: 0, taken: 0, products: 0)
   private var owned: [Int: AlignedBuffer] = [:]
 
+  /// No memory yet; it grows on first use and is kept.
   public init() {
     // Never read before `reserve` replaces them.
     let nothing = UnsafeMutableRawPointer(Workspace.empty)

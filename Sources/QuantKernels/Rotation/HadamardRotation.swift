@@ -13,6 +13,7 @@
 /// so a coordinate that dwarfs the others loses its peak all the same, and no table of sporadic
 /// Hadamard matrices, of which ranks such as 800 have none, is needed.
 public struct HadamardRotation: Sendable, Equatable {
+  /// r: latents that are turned.
   public let rank: Int
   /// q, the odd part of the rank.
   let oddPart: Int
@@ -21,6 +22,7 @@ public struct HadamardRotation: Sendable, Equatable {
   /// `(cos + sin)(2π i / q) / √rank` for i in 0..<q: both factors' scales are in it.
   private let cas: [Double]
 
+  /// Ranks that a rotation can be made for.
   public static let possibleRanks = 1...(1 << 16)
 
   /// - Throws: ``QuantError`` `.invalidArgument` for a rank outside 1…65536.

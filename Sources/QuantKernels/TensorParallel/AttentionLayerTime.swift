@@ -1,7 +1,7 @@
 import DeviceModel
 
 /// Modelled times of a causal attention layer and its output projection on G devices that share the
-/// heads: the jobs of ``OverlapPlanner``.
+/// heads: the jobs of `OverlapPlanner`.
 public struct AttentionLayerTime: Sendable {
   /// The whole layer.
   public var layer: AttentionShard.Layer
@@ -68,7 +68,7 @@ public struct AttentionLayerTime: Sendable {
 
   /// A chunk's times: two kernels, and the all-reduce of its rows; nothing for no rows.
   ///
-  /// - Throws: ``DeviceError`` as ``Collective/allReduceMicroseconds(bytes:)``.
+  /// - Throws: `DeviceError` as `Collective.allReduceMicroseconds(bytes:)`.
   public func job(rows: Range<Int>) throws(DeviceError) -> FlowShop.Job {
     if rows.isEmpty { return FlowShop.Job(compute: 0, communicate: 0) }
     return FlowShop.Job(
@@ -79,7 +79,7 @@ public struct AttentionLayerTime: Sendable {
 
   /// The best cut of `rows` rows.
   ///
-  /// - Throws: ``QuantError`` `.invalidArgument` as ``OverlapPlanner``.
+  /// - Throws: ``QuantError`` `.invalidArgument` as `OverlapPlanner`.
   public func plan(
     rows: Int, planner: OverlapPlanner = OverlapPlanner()
   ) throws(QuantError) -> OverlapPlan {

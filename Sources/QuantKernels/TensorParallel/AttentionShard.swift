@@ -46,6 +46,11 @@ public final class AttentionShard: @unchecked Sendable {
   /// - Parameters:
   ///   - projection: the whole layer's weights, `[width × (heads · headDimension)]`, row-major.
   ///   - capacity: positions that the cache holds.
+  ///   - layer: the layer's sizes.
+  ///   - rank: this part's number, from 0.
+  ///   - ranks: parts in all.
+  ///   - type: how keys and values are stored.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes that do not fit together, `.unsupported`
   ///   for heads of keys and values that the ranks do not divide, `.invalidData` for weights that
   ///   are not finite, `.outOfMemory`.

@@ -64,6 +64,8 @@ public final class ModelledCommunicator: Communicator, @unchecked Sendable {
 
   /// Time is that of this rank's messages as if all ranks sent as much; those of a tree, which has no
   /// all-to-all, go straight.
+  ///
+  /// - Throws: ``QuantError``: what the carrier throws.
   public func allToAll(
     _ values: UnsafeBufferPointer<Float>, counts: [Int],
     into received: UnsafeMutableBufferPointer<Float>, receivedCounts: [Int]

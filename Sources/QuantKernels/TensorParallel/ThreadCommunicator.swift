@@ -25,6 +25,7 @@ public final class ThreadCommunicator: Communicator, @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - ranks: 1 to ``mostRanks``; more than there are cores works, as nobody spins.
+  ///   - body: runs on each thread.
   /// - Throws: ``QuantError``: what the first rank to fail threw, its number before the subject,
   ///   when all ranks have ended; `.invalidArgument` for another number of ranks, `.outOfMemory`
   ///   when the system gives no threads.

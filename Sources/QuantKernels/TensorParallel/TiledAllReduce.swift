@@ -48,6 +48,10 @@ public enum TiledAllReduce {
   ///   - chunks: the rows 0 ..< count, cut without gaps, in the order in which to run them, the same
   ///     on every rank.
   ///   - pool: this rank's workers.
+  ///   - shard: this rank's part.
+  ///   - count: rows.
+  ///   - options: scale, window, soft-cap, slopes and sinks.
+  ///   - communicator: this rank's.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes and chunks that do not fit; what
   ///   ``Attention`` and the communicator throw. An error ends the collectives of all ranks.
   public static func run(

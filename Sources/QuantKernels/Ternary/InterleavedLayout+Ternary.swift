@@ -12,6 +12,8 @@ extension InterleavedLayout {
   /// - Parameters:
   ///   - fragment: a CPU dot-product fragment: outputs that divide 16, inputs 4 or 8.
   ///   - stepsPerByte: 4 or 5.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` when one of these does not hold or the size overflows.
   public static func ternaryPanels(
     rows: Int, columns: Int, fragment: Fragment, stepsPerByte: Int

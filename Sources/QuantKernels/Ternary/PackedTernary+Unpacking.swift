@@ -1,6 +1,7 @@
 extension PackedTernary {
   /// The canonical codes, bit for bit as they were packed: `[rows · columns]`, row-major.
   ///
+  /// - Throws: ``QuantError`` as the layout of the format; not after a successful packing.
   /// - Complexity: O(rows · columns).
   public func unpackedCodes() throws(QuantError) -> [UInt8] {
     let places = try format.lookup == nil ? vectorPlaces() : []

@@ -37,7 +37,9 @@ public final class PackedTernary: @unchecked Sendable {
   public let rows: Int
   /// Inputs (K).
   public let columns: Int
+  /// How the codes are held.
   public let format: Format
+  /// The instruction set whose order the codes are in.
   public let instructionSet: InstructionSet
   /// Bytes of codes that one product with a single row reads, padding included.
   public let byteCount: Int

@@ -54,7 +54,7 @@ public enum TernaryFormat: Sendable, Hashable {
   /// Checks a tensor's size and every byte of its codes without unpacking it.
   ///
   /// What only unpacking can find (TL2's signs of zeros, scales) is left to
-  /// ``TernaryMatrix/init(_:bytes:rows:columns:)``.
+  /// ``TernaryMatrix/init(_:bytes:rows:columns:)-(_,UnsafeRawBufferPointer,_,_)``.
   ///
   /// - Throws: ``QuantError`` for a shape that the format does not take, another size, or a byte
   ///   that is no code of the format's.

@@ -7,11 +7,13 @@ import Synchronization
 /// threads share a memory that they saturate, and cost where one thread cannot. So both are timed
 /// with one token on weights from memory, and the better is taken.
 public struct TernaryFormatChoice: Sendable, Equatable {
+  /// The format that was taken.
   public let format: PackedTernary.Format
   /// What was measured and why the format was taken, for reports.
   public let reason: String
   /// Weights a second in 10⁹, and bytes a second, of each format.
   public let twoBitGigaweights: Double
+  /// The same of five-trit weights.
   public let fiveTritGigaweights: Double
 
   private struct Key: Hashable {

@@ -4,6 +4,8 @@ extension TernaryMatrix {
   /// - Parameters:
   ///   - format: the format, with the order or blocking that the file does not name.
   ///   - bytes: exactly the tensor's, at any alignment.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` for a shape that the format does not take; with `.invalidData` for
   ///   another size, a byte that is no code of the format's, or a scale that is not finite; with
   ///   `.unsupported` when the blocks of a row have different scales (TQ1_0 and TQ2_0 of a model
@@ -41,9 +43,9 @@ extension TernaryMatrix {
 
   /// The tensor in one of the file formats.
   ///
-  /// What ``init(_:bytes:rows:columns:)`` read comes back byte for byte, but for bytes that a format
-  /// leaves unused and for scales of blocks of zeros, which are written as the format's own
-  /// quantizer does.
+  /// What ``init(_:bytes:rows:columns:)-(_,UnsafeRawBufferPointer,_,_)`` read comes back byte for
+  /// byte, but for bytes that a format leaves unused and for scales of blocks of zeros, which are
+  /// written as the format's own quantizer does.
   ///
   /// - Parameters:
   ///   - format: the format.

@@ -18,6 +18,8 @@ extension TernaryMatrix {
   /// - Parameters:
   ///   - values: `[rows · columns]`, row-major, finite.
   ///   - grouping: what shares a scale.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` when the shape does not fit, or a value is NaN or infinite (with its
   ///   position).
   /// - Complexity: O(rows · columns).
@@ -50,7 +52,10 @@ extension TernaryMatrix {
   /// Takes a float matrix that is ternary already: the elements of the tensor, or else of each row,
   /// are 0 and ±s with one s. Nothing is rounded; ``dequantized()`` equals `values` (−0 equals 0).
   ///
-  /// - Parameter values: `[rows · columns]`, row-major.
+  /// - Parameters:
+  ///   - values: `[rows · columns]`, row-major.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` when the shape does not fit, or with `.unsupported` at the first
   ///   element whose magnitude is neither 0 nor its row's.
   /// - Complexity: O(rows · columns).

@@ -32,6 +32,8 @@ public struct TernaryMatrix: Sendable, Equatable {
   /// - Parameters:
   ///   - codes: `[rows · columns]`, row-major: 0, 1, 2 for −1, 0, +1.
   ///   - scales: finite, of either sign; 0 makes a matrix of zeros.
+  ///   - rows: N.
+  ///   - columns: K.
   /// - Throws: ``QuantError`` when a size is negative or overflows, a buffer has the wrong length, a
   ///   code exceeds 2, or a scale is not finite.
   /// - Complexity: O(rows · columns), at the speed of memory.

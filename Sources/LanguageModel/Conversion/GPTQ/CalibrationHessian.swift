@@ -27,7 +27,7 @@ final class CalibrationHessian {
 
   /// Adds inputs, `[count × columns]`.
   ///
-  /// - Throws: ``QuantError`` `.invalidData` for values that are not finite, `.outOfMemory`.
+  /// - Throws: `QuantError` `.invalidData` for values that are not finite, `.outOfMemory`.
   /// - Complexity: O(count · columns²).
   func add(_ x: UnsafePointer<Float>, count: Int) throws(QuantError) {
     let values = UnsafeBufferPointer(start: x, count: count * columns)
@@ -105,7 +105,7 @@ struct Calibration {
   /// - Parameters:
   ///   - wanted: the layers, with their inputs' counts.
   ///   - mostTokens: of the text, so many at most.
-  /// - Throws: ``QuantError`` `.invalidArgument` for a text of fewer than two tokens, `.invalidData`
+  /// - Throws: `QuantError` `.invalidArgument` for a text of fewer than two tokens, `.invalidData`
   ///   for inputs that are not finite, and as ``Session``.
   static func hessians(
     of wanted: [Key: Int], model: LanguageModel, tokens: [Int32], work: ModelConverter.Work

@@ -27,7 +27,7 @@ struct GPTQFactor {
   ///     that it can be moved into the values; nil where it need not.
   ///   - damping: relative to the diagonal's mean; ten times as much, again and again, where that is
   ///     not enough.
-  /// - Throws: ``QuantError`` `.invalidData` for sums that are not finite or no positive definite
+  /// - Throws: `QuantError` `.invalidData` for sums that are not finite or no positive definite
   ///   matrix with any damping.
   /// - Complexity: O(columns³).
   init(

@@ -16,7 +16,7 @@ struct GPTQQuantizer {
 
   /// - Parameter values: `[rows × columns]`, by original input.
   /// - Returns: the layer, with ``Int4Matrix/inputPermutation`` where inputs were reordered.
-  /// - Throws: ``QuantError`` as ``Int4Matrix``.
+  /// - Throws: `QuantError` as ``Int4Matrix``.
   /// - Complexity: O(rows · columns²).
   func quantize(_ values: [Float], rows: Int, columns: Int) throws(QuantError) -> Int4Matrix {
     let blocks = (rows + Self.blockRows - 1) / Self.blockRows

@@ -11,7 +11,7 @@ extension ModelConverter {
   /// before it give.
   ///
   /// - Returns: the layers by the names of their weights.
-  /// - Throws: ``QuantError`` as ``LanguageModel``, ``GPTQFactor`` and ``Int4Matrix``.
+  /// - Throws: `QuantError` as ``LanguageModel``, ``GPTQFactor`` and ``Int4Matrix``.
   func calibrate(
     _ linear: [CheckpointEntry], of checkpoint: some Checkpoint, groupSize: Int,
     summary: inout Summary, _ work: Work

@@ -57,11 +57,17 @@ public struct CooperationMachine: Sendable, Hashable {
   /// What can be varied, for sensitivities: all that has no source, and the host's memory, which is
   /// another machine's guess.
   public enum Parameter: String, Sendable, CaseIterable {
+    /// Bytes of a device that are not given out.
     case deviceReserve = "device reserve"
+    /// Bytes of the host that are not given out.
     case hostReserve = "host reserve"
+    /// Buffers of activations on a device.
     case activationBuffers = "activation buffers"
+    /// Tokens of a prompt that are read at once.
     case promptChunk = "prompt chunk"
+    /// Seconds until the host's threads have begun.
     case hostLaunch = "host launch"
+    /// Bytes a second of the host's memory.
     case hostMemory = "host memory"
   }
 

@@ -22,6 +22,7 @@ public struct CooperationPlan: Sendable, Hashable {
   public let time: CooperationTime
   /// Bytes on each device and on the host.
   public let deviceBytes: Int
+  /// Bytes of keys and values on the host.
   public let hostBytes: Int
 }
 

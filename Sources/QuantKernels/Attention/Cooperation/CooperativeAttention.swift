@@ -99,6 +99,10 @@ public final class CooperativeAttention {
   ///
   /// - Parameters:
   ///   - keys: by layer, `[tokens × (keyValueHeads · headDimension)]`; `values` likewise.
+  ///   - planner: the machine and the model.
+  ///   - placement: which layers' keys and values lie where.
+  ///   - hostPart: what happens to the host's part.
+  ///   - values: as `keys`.
   /// - Throws: ``QuantError``: `.outOfMemory` when a part does not fit its memory, `.invalidArgument`
   ///   for sizes that do not fit together, `.unsupported` for a batch, elements that are not float32,
   ///   and heads that the devices do not divide; `.invalidData` for keys or values on the host that
@@ -233,6 +237,8 @@ public final class CooperativeAttention {
   /// - Parameters:
   ///   - queries: by layer, `[rows × (queryHeads · headDimension)]`.
   ///   - firstPosition: the position of the first row; row i sees tokens 0 ... firstPosition + i.
+  ///   - rows: queries of each layer.
+  ///   - scale: of the scores.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes and positions that do not fit,
   ///   `.outOfMemory` where a copied piece does not fit a device.
   /// - Complexity: O(layers · rows · tokens · queryHeads · headDimension).

@@ -80,6 +80,8 @@ public struct AttentionComparison<Subject: SimulatedLaunches>: Sendable {
   }
 
   /// Time of the baseline over time of the improved.
+  ///
+  /// - Throws: ``QuantError`` when one of them has no estimate on the device.
   public func ratio() throws(QuantError) -> Double { try Self.ratio(baseline, improved) }
 
   private static func ratio(

@@ -19,7 +19,13 @@ public struct DeviceAttentionShape: Sendable, Hashable {
   /// Whether later keys are hidden.
   public let isCausal: Bool
 
-  /// - Parameter keyValueHeads: as many as `heads` when not given.
+  /// - Parameters:
+  ///   - keyValueHeads: as many as `heads` when not given.
+  ///   - queryLength: queries.
+  ///   - keyLength: keys.
+  ///   - heads: query heads.
+  ///   - headDimension: elements of a head.
+  ///   - isCausal: whether later keys are hidden.
   /// - Throws: ``QuantError`` `.invalidArgument` when a length is negative or past 2²⁴, a number of
   ///   heads is not 1…65536, `heads` is no multiple of `keyValueHeads`, or the width is not
   ///   positive; `.unsupported` when it is past 128, where a thread's registers no longer hold the

@@ -7,7 +7,7 @@ import DeviceModel
 /// On Volta (`volta`) there is neither `cp.async` nor `ldmatrix`: keys and values go from device memory
 /// to registers, from there to shared memory in the order of ``OperandTile``, and to the operands of
 /// `mma.m8n8k4` by 16-byte loads. Scores come out as accumulators; to be the left operand of P·V they
-/// change lanes by shuffles (``LaneExchange``: six a 16 × 16 block, two a 32 × 8 block, none where
+/// change lanes by shuffles (`LaneExchange`: six a 16 × 16 block, two a 32 × 8 block, none where
 /// sums are binary16 and quad-pairs stand one below the other) and never go through shared memory. On
 /// Ampere and later (`flash`) the accumulator already is that operand.
 ///

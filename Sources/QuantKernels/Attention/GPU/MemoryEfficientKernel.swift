@@ -7,8 +7,8 @@ import DeviceModel
 /// every block of keys: scores as a product in slices of 32 of the width, queries and keys both fetched
 /// anew slice by slice, two slices in shared memory, one barrier a slice; maxima of rows meet in shared
 /// memory; P goes to shared memory as the left operand of the second product; values come in slices of 32
-/// keys, again with a barrier each. Operands lie in CUTLASS' own orders (``CrosswiseTile``,
-/// ``CongruousTile``), P too, stored in pairs of halves from the accumulators.
+/// keys, again with a barrier each. Operands lie in CUTLASS' own orders (`CrosswiseTile`,
+/// `CongruousTile`), P too, stored in pairs of halves from the accumulators.
 ///
 /// Kinder than the original in three places: warps write their rows' maxima side by side where it uses
 /// atomics, sums stay in registers until the end, and values that are not finite and hidden do not leak

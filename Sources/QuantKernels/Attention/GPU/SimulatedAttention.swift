@@ -79,6 +79,12 @@ public struct SimulatedAttention: SimulatedLaunches {
   ///   - queries: `[queryLength, heads, headDimension]` binary16 bits; the output has the same order.
   ///   - keys: `[keyLength, keyValueHeads, headDimension]`; `values` likewise.
   ///   - scale: of the scores, of either sign; nil for 1/√headDimension.
+  ///   - kernel: which kernel.
+  ///   - shape: lengths, heads and mask.
+  ///   - values: as `keys`.
+  ///   - device: the simulated device.
+  ///   - options: tiles and layouts of the flash kernel.
+  ///   - simulator: bank policy, checks and threads.
   /// - Returns: the output as binary16 bits, the launches with their counters, and the modelled time
   ///   (nil without queries).
   /// - Throws: as ``count(_:shape:on:options:simulator:)``, and for wrong lengths and a scale that is

@@ -123,7 +123,10 @@ public struct FirstLevelCost: Sendable, Hashable {
   /// units, cube and three flags, of which `slots` are under way at a time; one round trip more
   /// fills and drains the pipeline. Cache and memory are the chip's.
   ///
-  /// - Parameter tiles: visible keys, and how many tiles see so many.
+  /// - Parameters:
+  ///   - tiles: visible keys, and how many tiles see so many.
+  ///   - firstLevelKeys: N₁: keys between two hand-overs.
+  ///   - spec: the device.
   /// - Complexity: O(tiles).
   public func cycles(
     of tiles: [(visibleKeys: Int, count: Int)], firstLevelKeys: Int, on spec: NPUSpec

@@ -36,6 +36,9 @@ public enum NPUAttention {
   ///   - queries: `queryLength × heads × headDimension`; rounded to binary16, as keys and values.
   ///   - keys: `keyLength × keyValueHeads × headDimension`.
   ///   - values: as many.
+  ///   - shape: lengths and heads.
+  ///   - options: kernel, mask and sizes of its tiles.
+  ///   - spec: the device.
   /// - Returns: the output, the counters of all cores and the modelled time.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes, counts and options that do not go
   ///   together, `.invalidData` for values that are not finite in binary16, `.unsupported` when a

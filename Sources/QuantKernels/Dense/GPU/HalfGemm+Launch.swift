@@ -31,7 +31,7 @@ extension HalfGemm: MatmulKernel {
         ? SplitSum(parts: splits, elements: rows * outputs, bytesPerElement: 4) : nil)
   }
 
-  /// Without the sum over splits, which the launch's ``Launch/splitSum`` stands for.
+  /// Without the sum over splits, which the launch's `splitSum` stands for.
   public func timedCounters(_ counters: Counters) -> Counters {
     guard splits > 1 else { return counters }
     var counters = counters

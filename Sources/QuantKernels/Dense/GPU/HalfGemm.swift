@@ -16,7 +16,8 @@ import DeviceModel
 ///
 /// The tiles are those whose names cuBLAS prints on compute capability 8.x (`..._128x128_32x5`,
 /// `256x128_32x3`, `64x64_64x5`), the rest after NVIDIA/cutlass' multistage kernel; stages are cut to
-/// fit 100 KB of shared memory. Which one the library would pick is closed; see ``plan``.
+/// fit 100 KB of shared memory. Which one the library would pick is closed; see
+/// ``plan(rows:outputs:inputs:multiprocessors:)``.
 public struct HalfGemm: WarpKernel {
   /// What a block works on at a time.
   public struct Tile: Sendable, Hashable {
@@ -28,6 +29,7 @@ public struct HalfGemm: WarpKernel {
     public let inputs: Int
     /// Warps along the rows and along the outputs.
     public let warpRows: Int
+    /// Warps along the outputs.
     public let warpColumns: Int
     /// Steps in flight.
     public let stages: Int
@@ -110,6 +112,10 @@ public struct HalfGemm: WarpKernel {
   ///   - weights: `[outputs · inputs]` binary16 bits, row-major.
   ///   - input: `[rows · inputs]` binary16 bits, row-major.
   ///   - splits: blocks along K, at most the steps that K has.
+  ///   - rows: M.
+  ///   - outputs: N.
+  ///   - inputs: K.
+  ///   - tile: a block's part of the product.
   /// - Throws: ``QuantError`` when a size is not positive or overflows, a length is wrong, outputs
   ///   are no multiple of 8 or inputs of the tile's step.
   public init(

@@ -58,7 +58,10 @@ public struct AWQGemm: WarpKernel {
 
   /// A launch.
   ///
-  /// - Parameter splits: blocks that share an output along K, 1…1024; AutoAWQ uses 8.
+  /// - Parameters:
+  ///   - splits: blocks that share an output along K, 1…1024; AutoAWQ uses 8.
+  ///   - activations: `[M × K]` in binary16.
+  ///   - weights: in this kernel's order.
   /// - Throws: ``QuantError`` when the weights are not in AWQ's order, the operands' inputs differ,
   ///   the splits are out of range, or the result passes 4 GiB.
   public init(

@@ -71,6 +71,8 @@ public struct ImprovedQuickGemm: WarpKernel {
   ///     most.
   ///   - stages: shared buffers in the ring, 2…4.
   ///   - splits: blocks that share an output along K, 1…1024; nil for QUICK's rule.
+  ///   - activations: `[M × K]` in binary16.
+  ///   - weights: in this kernel's order.
   /// - Throws: ``QuantError`` when the weights are in another order, the operands' inputs differ, a
   ///   parameter is out of range, or the result passes 4 GiB.
   public init(

@@ -12,7 +12,8 @@ extension Int4Matrix {
   ///   - x: `[M × columns]` finite floats, row-major; on a GPU M is at least 1.
   ///   - target: where.
   /// - Returns: `[M × rows]` floats, with what was measured, or counted and modelled.
-  /// - Throws: ``QuantError``: as ``matmul(_:arithmetic:pool:)`` on the CPU; on a GPU as
+  /// - Throws: ``QuantError``: as
+  ///   ``matmul(_:arithmetic:pool:)-(_,Arithmetic,_)`` on the CPU; on a GPU as
   ///   ``Int4DeviceWeights/init(_:order:)``, ``HalfActivations/init(_:for:)`` and the kernel, for
   ///   splits out of range, a launch that the device cannot hold, and for `w2a8`, whose weights are
   ///   not of this kind.

@@ -116,7 +116,7 @@ public struct MarlinGemm: WarpKernel {
   /// The product of real weights and inputs.
   ///
   /// - Parameters:
-  ///   - weights: symmetric (or all zero points 8), one group or groups of 128; its input
+  ///   - matrix: symmetric (or all zero points 8), one group or groups of 128; its input
   ///     permutation is applied to `input` here, as the original knows none.
   ///   - input: `[rows · weights.columns]` binary16 bits, row-major.
   ///   - rows: M, at least 1.

@@ -97,6 +97,8 @@ public struct QuickGemm: WarpKernel {
   ///   - tile: which of the published kernels; nil for the one that QUICK launches for M rows.
   ///   - splits: blocks that share an output along K, 1…1024; nil for QUICK's rule, 8 when N ≤ K and
   ///     2 otherwise (16 on an A100).
+  ///   - activations: `[M × K]` in binary16.
+  ///   - weights: in this kernel's order.
   /// - Throws: ``QuantError`` when the weights are not in QUICK's order, the operands' inputs
   ///   differ, the one-row kernel gets more rows, the splits are out of range, or the result passes
   ///   4 GiB.

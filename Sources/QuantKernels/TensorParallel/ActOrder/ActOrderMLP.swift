@@ -8,6 +8,8 @@
 public struct ActOrderMLP: Sendable {
   /// φ, elementwise.
   public enum Activation: String, Sendable, CaseIterable {
+    /// `identity`: x; `silu`: `x · sigmoid(x)`; `gelu`: the tanh form of GELU.
+    /// `identity`: x; `silu`: x · sigmoid(x); `gelu`: the tanh form of GELU.
     case identity, silu, gelu
     /// max(x, 0)².
     case squaredReLU
@@ -48,7 +50,16 @@ public struct ActOrderMLP: Sendable {
 
   /// A block of layers that belong together.
   ///
-  /// - Parameter movedOrder: from a file, what ``movedOrder`` was when it was written.
+  /// - Parameters:
+  ///   - movedOrder: from a file, what ``movedOrder`` was when it was written.
+  ///   - gate: `[hidden × inputs]`; nil for a block without a gate.
+  ///   - up: `[hidden × inputs]`.
+  ///   - down: `[outputs × hidden]`.
+  ///   - gateBias: `[hidden]`.
+  ///   - upBias: `[hidden]`.
+  ///   - downBias: `[outputs]`.
+  ///   - hiddenScale: `[hidden]`: factors of the hidden channels.
+  ///   - activation: φ.
   /// - Throws: ``QuantError`` `.invalidArgument` for sizes that do not fit each other, vectors of the
   ///   wrong length, values that are not finite, and a file that says that its order was moved and
   ///   whose down projection still has one.

@@ -20,6 +20,7 @@ public struct GroupIndices: Sendable, Hashable {
   /// - Parameters:
   ///   - indices: the group of each of `inputs` inputs.
   ///   - groups: rows of the scales.
+  ///   - inputs: K.
   /// - Throws: ``QuantError``: `.invalidData` for a wrong length, a group that is not there, numbers
   ///   that start above 0 (a slice of another matrix), and all zeros where there are several groups
   ///   (loaders that never set them); `.unsupported` for groups of different sizes.

@@ -11,6 +11,8 @@ public struct HeadOrder: Sendable, Hashable {
   ///   - order: the order of the output projection's inputs, `[heads · headDimension]`.
   ///   - heads: query heads, a multiple of `keyValueHeads`: each run of heads / keyValueHeads shares
   ///     one head of keys and values.
+  ///   - keyValueHeads: heads of keys and values.
+  ///   - headDimension: elements of a head.
   /// - Throws: ``QuantError`` `.invalidArgument` for sizes that do not fit; `.unsupported` for an
   ///   order that takes a channel out of its head, or differs between query heads that share their
   ///   values.

@@ -43,7 +43,7 @@ extension Int4Matrix {
   /// The outputs of `rank` of `ranks`: a column-parallel shard, whose products are a part of the
   /// whole's.
   ///
-  /// - Throws: ``QuantError`` as ``TensorParallelCut``.
+  /// - Throws: ``QuantError`` as `TensorParallelCut`.
   public func outputShard(rank: Int, ranks: Int) throws(QuantError) -> Int4Matrix {
     let cut = try TensorParallelCut(rows, by: ranks, "outputs of Int4Matrix \(rows)×\(columns)")
     // Eight outputs share a word of packed zero points.
@@ -54,7 +54,7 @@ extension Int4Matrix {
   /// The stored columns of `rank` of `ranks`: a row-parallel shard, whose products are terms of a
   /// sum over the ranks.
   ///
-  /// - Throws: ``QuantError`` as ``TensorParallelCut``: a group lies on one rank whole.
+  /// - Throws: ``QuantError`` as `TensorParallelCut`: a group lies on one rank whole.
   public func inputShard(rank: Int, ranks: Int) throws(QuantError) -> Int4Matrix {
     let cut = try TensorParallelCut(columns, by: ranks, "inputs of Int4Matrix \(rows)×\(columns)")
     try cut.requireMultiple(of: groupSize, "a group would lie on two ranks")
@@ -69,7 +69,7 @@ extension Int4Matrix {
   ///
   /// - Returns: the matrix, and for each of its columns the input, counted from the rank's first, or
   ///   −1 for padding.
-  /// - Throws: ``QuantError`` as ``TensorParallelCut``; groups may lie anywhere.
+  /// - Throws: ``QuantError`` as `TensorParallelCut`; groups may lie anywhere.
   /// - Complexity: O(rows · columns of the result).
   public func locallySortedShard(
     rank: Int, ranks: Int

@@ -8,7 +8,9 @@ public final class MLPShard: @unchecked Sendable {
   public let ranks: Int
   /// K1, N1 and N2 of the whole block.
   public let inputs: Int
+  /// N1 of the whole block.
   public let hidden: Int
+  /// N2 of the whole block.
   public let outputs: Int
   /// Whether gate and up are one matrix.
   public let isFused: Bool
@@ -49,6 +51,10 @@ public final class MLPShard: @unchecked Sendable {
   ///   - block: the whole block; for ``TensorParallelScheme/tpAware`` after
   ///     ``ActOrderMLP/movingInputOrder(consumers:)``, for the others before it.
   ///   - fusesGate: whether gate and up become one matrix, each half cut first.
+  ///   - scheme: what is moved, and when.
+  ///   - rank: this part's number, from 0.
+  ///   - ranks: parts in all.
+  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
   /// - Throws: ``QuantError``: `.invalidArgument` for a rank that is not there, a block that has (or
   ///   has not) gone through the offline pass, gate and up of different orders or groups in one
   ///   matrix; `.unsupported` for ranks that do not divide the hidden channels into whole groups and

@@ -24,7 +24,11 @@ public final class TensorParallelMLP {
 
   /// Connects a shard with the other ranks', which must be of the same block, scheme and order.
   ///
-  /// - Parameter pool: this rank's workers.
+  /// - Parameters:
+  ///   - pool: this rank's workers.
+  ///   - shard: this rank's part.
+  ///   - communicator: this rank's.
+  ///   - arithmetic: of the products.
   /// - Throws: ``QuantError``: `.invalidArgument` for a shard of another rank, `.invalidData` on every
   ///   rank when one has other weights or another order, and what the communicator throws.
   public init(

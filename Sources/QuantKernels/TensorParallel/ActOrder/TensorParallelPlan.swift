@@ -40,6 +40,8 @@ public struct TensorParallelShape: Sendable, Hashable {
 
   /// A quantized act-order `g_idx` of the down projection, by seed: what calibration of no model in
   /// particular gives.
+  ///
+  /// - Throws: ``QuantError`` `.unsupported` for groups that do not divide the hidden channels.
   public func shuffledIndices(seed: UInt64) throws(QuantError) -> GroupIndices {
     guard hidden > 0, groupSize > 0, hidden % groupSize == 0 else {
       throw QuantError(
@@ -111,6 +113,10 @@ public struct TensorParallelPlan: Sendable {
   ///   - count: M, rows of inputs.
   ///   - order: the groups of the down projection's inputs.
   ///   - hasInputOrder: whether inputs of the block are in act-order too.
+  ///   - shape: the block's sizes.
+  ///   - scheme: what is moved, and when.
+  ///   - ranks: parts in all.
+  ///   - bytesPerElement: of what is sent.
   /// - Throws: ``QuantError``: `.invalidArgument` for sizes that are not positive or an order of
   ///   other channels, `.unsupported` for ranks that do not divide the hidden channels into whole
   ///   groups (local sort: at all) and words of 8.

@@ -69,7 +69,9 @@ public struct TensorParallelTime: Sendable {
 
   /// The steps of one call, in order, on the busiest rank.
   ///
-  /// - Parameter hasInputOrder: whether inputs are gathered by P1 first.
+  /// - Parameters:
+  ///   - hasInputOrder: whether inputs are gathered by P1 first.
+  ///   - plan: what the call counts.
   /// - Throws: ``QuantError`` `.invalidArgument` for more ranks than the machine has devices.
   public func steps(
     _ plan: TensorParallelPlan, hasInputOrder: Bool = true

@@ -32,6 +32,9 @@ public struct HuggingFaceTernary: Sendable, Equatable {
   /// - Parameters:
   ///   - weightShape: [R, K].
   ///   - rows: outputs of the layer; nil means 4 · R.
+  ///   - weights: the packed bytes, `[R × K]`.
+  ///   - weightScale: the one element of `weight_scale`.
+  ///   - convention: whether it multiplies or divides.
   /// - Throws: ``QuantError`` when the shape has not two extents or does not fit the data or `rows`,
   ///   a code is 3, or the scale is not finite, or 0 and a divisor.
   /// - Complexity: O(`weights.count`), at the speed of memory.

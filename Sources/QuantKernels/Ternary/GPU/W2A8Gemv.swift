@@ -57,6 +57,9 @@ public struct W2A8Gemv: WarpKernel {
   /// - Parameters:
   ///   - codes: `[outputs · inputs]`, row-major: 0, 1, 2 for −1, 0, +1.
   ///   - activations: `[inputs]`.
+  ///   - outputs: N.
+  ///   - inputs: K.
+  ///   - result: integer sums, or floats by these scales.
   /// - Throws: ``QuantError`` for shapes that the kernel does not take, wrong lengths, a code above
   ///   2, more than one token, and scales that are not finite or whose runs do not divide the
   ///   outputs.

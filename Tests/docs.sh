@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The documentation of every library as one static site in .build-docs/site. A warning is an error, and so is a public
+# symbol without a comment, or one that throws and does not say what.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. Benchmarks/install.sh
+need_swift
+need git git
+
+# Every library of the manifest. The build is the one that the tests use, so that nothing is compiled twice.
+libraries=()
+while read -r library; do libraries+=("$library"); done \
+  < <(sed -n 's/^ *\.library(name: "\([A-Za-z]*\)".*/\1/p' Package.swift)
+package=(swift package -c release -Xswiftc -enable-testing --scratch-path .build-test)
+work="$PWD/.build-docs"
+rm -rf "$work"
+mkdir -p "$work"
+
+"${package[@]}" --allow-writing-to-directory "$work" generate-documentation \
+  "${libraries[@]/#/--target=}" --enable-experimental-combined-documentation \
+  --warnings-as-errors --transform-for-static-hosting --hosting-base-path / --output-path "$work/site"
+
+# The plug-in goes on after an error in one of several libraries.
+graphs=()
+for library in "${libraries[@]}"; do
+  found=$(find .build-test/ -path "*symbol*" \( -name "$library.symbols.json" -o -name "$library@*.symbols.json" \))
+  page="$work/site/documentation/$(tr '[:upper:]' '[:lower:]' <<<"$library")/index.html"
+  [ -n "$found" ] && [ -e "$page" ] || { note "error: no documentation of $library"; exit 1; }
+  while read -r graph; do graphs+=("$graph"); done <<<"$found"
+done
+swift Tests/undocumented.swift "${graphs[@]}"
+echo "documentation: python3 -m http.server --directory .build-docs/site, then" \
+  "http://localhost:8000/documentation/quantkernels"
