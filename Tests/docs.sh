@@ -11,7 +11,8 @@ need git git
 libraries=()
 while read -r library; do libraries+=("$library"); done \
   < <(sed -n 's/^ *\.library(name: "\([A-Za-z]*\)".*/\1/p' Package.swift)
-package=(swift package -c release -Xswiftc -enable-testing --scratch-path .build-test)
+test_build
+package=(swift package "${build[@]}")
 work="$PWD/.build-docs"
 rm -rf "$work"
 mkdir -p "$work"
