@@ -292,14 +292,14 @@ final class StackedLinear: Sendable {
 }
 
 extension Int4Matrix {
-  /// The products of a range of inputs: cut between groups where columns stand in the inputs' order,
-  /// else sorted by group within the range.
+  /// The products of a range of inputs: cut between groups where columns stand in the inputs' order
+  /// and the range holds whole ones, else sorted by group within the range.
   ///
   /// - Returns: the part, and the input of each of its columns; −1 is padding.
-  /// - Throws: `QuantError` `.unsupported` for a range that cuts a group of inputs that are in order.
   func part(ofInputs range: Range<Int>) throws(QuantError) -> (Int4Matrix, [Int32]) {
-    if inputPermutation == nil { return (try storedColumns(range), range.map { Int32($0) }) }
-    return try sortedPart(ofInputs: range)
+    let isWhole = range.lowerBound % groupSize == 0 && range.count % groupSize == 0
+    guard inputPermutation == nil, isWhole else { return try sortedPart(ofInputs: range) }
+    return (try storedColumns(range), range.map { Int32($0) })
   }
 }
 

@@ -121,6 +121,28 @@ import Testing
     }
   }
 
+  /// Heads of a rank that are half a group of the output projection's inputs, which stand in order.
+  @Test(arguments: [2, 4], [Order.none, .moved])
+  func headsThatCutGroups(ranks: Int, order: Order) throws {
+    let bench = try Self.bench(.llama, type: .f32) {
+      $0.headCount = 8
+      $0.keyValueHeadCount = 4
+      $0.embeddingLength = 128
+      $0.feedForwardLength = 512
+    }
+    var options = ModelConverter.Options()
+    options.calibrationText = Self.text
+    options.actOrder = order == .moved
+    options.movesInputOrder = order == .moved
+    options.calibrationTokens = 1000
+    options.groupSize = 128
+    try bench.convert(bench.source, to: .safetensors(.gptq), "int4.safetensors", options)
+    for arithmetic in Arithmetic.allCases {
+      try Self.check(
+        bench.source, arithmetic, int4: bench.folder.file("int4.safetensors"), ranks: ranks)
+    }
+  }
+
   /// Int4 layers are the model's: logits near those of the floats they were made of, and the exact
   /// products of their values.
   @Test func overlaidLayersAreUsed() throws {
