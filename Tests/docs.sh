@@ -18,12 +18,12 @@ mkdir -p "$work"
 
 "${package[@]}" --allow-writing-to-directory "$work" generate-documentation \
   "${libraries[@]/#/--target=}" --enable-experimental-combined-documentation \
-  --warnings-as-errors --transform-for-static-hosting --hosting-base-path / --output-path "$work/site"
+  --warnings-as-errors --transform-for-static-hosting --output-path "$work/site"
 
 # The plug-in goes on after an error in one of several libraries.
 graphs=()
 for library in "${libraries[@]}"; do
-  found=$(find .build-test/ -path "*symbol*" \( -name "$library.symbols.json" -o -name "$library@*.symbols.json" \))
+  found=$(find .build-test/ -path "*/extracted-symbols/*" \( -name "$library.symbols.json" -o -name "$library@*.symbols.json" \))
   page="$work/site/documentation/$(tr '[:upper:]' '[:lower:]' <<<"$library")/index.html"
   [ -n "$found" ] && [ -e "$page" ] || { note "error: no documentation of $library"; exit 1; }
   while read -r graph; do graphs+=("$graph"); done <<<"$found"
