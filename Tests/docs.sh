@@ -7,24 +7,24 @@ cd "$(dirname "$0")/.."
 need_swift
 need git git
 
-# Every library of the manifest. The build is the one that the tests use, so that nothing is compiled twice.
+# Every library of the manifest.
 libraries=()
 while read -r library; do libraries+=("$library"); done \
   < <(sed -n 's/^ *\.library(name: "\([A-Za-z]*\)".*/\1/p' Package.swift)
-test_build
-package=(swift package "${build[@]}")
-work="$PWD/.build-docs"
-rm -rf "$work"
-mkdir -p "$work"
 
-"${package[@]}" --allow-writing-to-directory "$work" generate-documentation \
+# A build of its own, kept from run to run: for symbol graphs SwiftPM turns every trait on, which changes all compile
+# commands, so that the build of the tests would be made anew twice. In debug, as nothing of it is run.
+work="$PWD/.build-docs"
+rm -rf "$work/site"
+mkdir -p "$work"
+swift package --scratch-path "$work/build" --allow-writing-to-directory "$work" generate-documentation \
   "${libraries[@]/#/--target=}" --enable-experimental-combined-documentation \
-  --warnings-as-errors --transform-for-static-hosting --hosting-base-path / --output-path "$work/site"
+  --warnings-as-errors --transform-for-static-hosting --output-path "$work/site"
 
 # The plug-in goes on after an error in one of several libraries.
 graphs=()
 for library in "${libraries[@]}"; do
-  found=$(find .build-test/ -path "*symbol*" \( -name "$library.symbols.json" -o -name "$library@*.symbols.json" \))
+  found=$(find "$work/build/" -path "*/extracted-symbols/*" \( -name "$library.symbols.json" -o -name "$library@*.symbols.json" \))
   page="$work/site/documentation/$(tr '[:upper:]' '[:lower:]' <<<"$library")/index.html"
   [ -n "$found" ] && [ -e "$page" ] || { note "error: no documentation of $library"; exit 1; }
   while read -r graph; do graphs+=("$graph"); done <<<"$found"
