@@ -15,8 +15,12 @@ import QuantKernels
 /// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are
 ///   repacked as they stand), the rest becomes F16, under Hugging Face's names.
 /// - int4 safetensors to int4 safetensors: a repack by integer moves; every other tensor is copied.
+/// - GGUF or a Hugging Face directory to such a directory, where the output is named with a slash at
+///   its end or is a folder: weights in F32, F16 or BF16, packed ternary for `native`, or int4 layers,
+///   with everything of one dimension in float32; configuration and tokenizer beside them.
+/// - A Hugging Face directory to GGUF as from GGUF.
 ///
-/// The file appears whole or not at all.
+/// The file or folder appears whole or not at all.
 public struct ModelConverter {
   public struct Options: Sendable, Equatable {
     /// Type of the embedding and the head when it is not that of the other matrices; GGUF only.
@@ -35,6 +39,8 @@ public struct ModelConverter {
     /// Moves the act-order of down projections into gate and up (the TP-aware pass), once: the file's
     /// metadata says so. Int4 safetensors only.
     public var movesInputOrder = false
+    /// What `weight_scale` means in directories of packed ternary layers.
+    public var ternaryConvention = HuggingFaceTernary.ScaleConvention.multiplier
     /// Bytes that the conversion may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
@@ -57,6 +63,8 @@ public struct ModelConverter {
     public var calibration: CalibrationSummary?
     /// Feed-forward blocks whose order was moved.
     public var movedBlocks = 0
+    /// The format of int4 layers: that asked for, or GPTQ's second version where it takes that.
+    public var format: Int4Tensors.Format?
   }
 
   /// How far the outputs of calibrated layers are from the original's, over the calibration text:
@@ -109,7 +117,8 @@ public struct ModelConverter {
   ///   - progress: called with the share done, 0…1.
   /// - Throws: ``QuantError`` as the readers and writers; `.unsupported` when the target cannot
   ///   hold the source (an int4 model as GGUF, zero points in Marlin, a shape that a format does
-  ///   not cover); `.invalidArgument` for an output that is the source; `.cancelled`.
+  ///   not cover); `.invalidArgument` for an output that is the source, or a folder that holds other
+  ///   files; `.cancelled`.
   /// - Complexity: O(weights) time; memory of one matrix for GGUF, of the new file for safetensors.
   public func write(
     to path: String, isCancelled: @escaping @Sendable () -> Bool = { false },
@@ -117,23 +126,24 @@ public struct ModelConverter {
   ) throws(QuantError) -> Summary {
     try refuseSource([source], as: path)
     try checkCalibration()
-    let isInt4 = try ModelFileKind(path: source) == .safetensors
-    if options.movesInputOrder, !isInt4 {
+    let kind = try ModelFileKind(path: source)
+    if options.movesInputOrder, kind == .gguf {
       throw QuantError(
         .unsupported, source, "has no int4 layers whose order could be moved",
         remedy: "convert it to gptq with act-order first")
     }
     let work = Work(isCancelled: isCancelled, progress: progress)
-    switch (try ModelFileKind(path: source), target) {
-    case (.gguf, .gguf(let type)):
+    if Self.isDirectory(path) { return try writeDirectory(to: path, work) }
+    switch (kind, target) {
+    case (.gguf, .gguf(let type)), (.directory, .gguf(let type)):
       return try requantize(try GGUFFile(path: source), to: type, path: path, work)
-    case (.gguf, .native):
+    case (.gguf, .native), (.directory, .native):
       // Ternary as I2_S is, in an order of its own.
       return try requantize(try GGUFFile(path: source), to: .i2_s, path: path, work)
     case (.gguf, .safetensors(let format)):
       return try exportLayers(
         of: try GGUFCheckpoint(try GGUFFile(path: source)), as: format, path: path, work)
-    case (.safetensors, .safetensors(let format)):
+    case (.safetensors, .safetensors(let format)), (.directory, .safetensors(let format)):
       let model = try SafetensorsModel(path: source)
       try refuseSource(model.files.map(\.path), as: path)
       if model.tensors.contains(where: { Int4Layers.isWeight($0.name) }) {
@@ -149,7 +159,7 @@ public struct ModelConverter {
     case (.safetensors, .gguf), (.safetensors, .native):
       throw QuantError(
         .unsupported, source, "a safetensors file has no tokenizer, which a GGUF file needs",
-        remedy: "convert the original checkpoint with llama.cpp's convert_hf_to_gguf.py first")
+        remedy: "name the whole Hugging Face directory, with config.json and tokenizer.json")
     }
   }
 
@@ -164,10 +174,10 @@ public struct ModelConverter {
       }
       return
     }
-    guard target == .safetensors(.gptq), try ModelFileKind(path: source) == .gguf else {
+    guard target == .safetensors(.gptq), try ModelFileKind(path: source) != .safetensors else {
       throw QuantError(
-        .unsupported, "calibration", "only GGUF models are calibrated, to GPTQ",
-        remedy: "convert a GGUF file to gptq, or leave the calibration out")
+        .unsupported, "calibration", "only whole models are calibrated, to GPTQ",
+        remedy: "convert a GGUF file or a directory to gptq, or leave the calibration out")
     }
     guard options.calibrationTokens >= 2 else {
       throw QuantError(

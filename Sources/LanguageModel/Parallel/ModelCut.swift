@@ -17,8 +17,10 @@ struct ModelCut {
   init(
     file: GGUFFile, configuration: ModelConfiguration, options: LanguageModel.Options
   ) throws(QuantError) {
-    overlay = try options.int4Layers.map { path throws(QuantError) in
-      try Int4Overlay(path: path, file: file)
+    if let path = options.int4Layers {
+      overlay = try Int4Overlay(path: path, file: file)
+    } else {
+      overlay = try Int4Overlay(of: file)
     }
     headDimension = configuration.headDimension
     guard options.reductionParts >= 1, options.reductionParts == 1 || options.ranks == 1 else {
@@ -37,8 +39,9 @@ struct ModelCut {
       let down = try ModelTensors(file: file).matrix(
         "blk.0.ffn_down.weight", rows: configuration.embeddingLength,
         columns: configuration.feedForwardLength)
+      let covering = overlay.flatMap { $0.covers(down) ? $0 : nil }
       group =
-        try overlay?.matrix(for: down).groupSize ?? down.type?.blockElements ?? 1
+        try covering?.matrix(for: down).groupSize ?? down.type?.blockElements ?? 1
     }
     let all = try ModelPart.all(ranks: count, configuration: configuration, group: group)
     parts = options.ranks > 1 ? all : Array(all.prefix(1))
@@ -61,12 +64,14 @@ struct ModelCut {
     var linears = linears
     if let overlay {
       for linear in linears.indices {
-        for member in linears[linear].members.indices {
+        for member in linears[linear].members.indices
+        where overlay.covers(linears[linear].members[member].tensor) {
           linears[linear].members[member].int4 = try overlay.matrix(
             for: linears[linear].members[member].tensor)
         }
       }
-      if overlay.movedOrder(ofDown: linears[3].members[0].tensor) != nil {
+      // A directory's own biases moved with its layers.
+      if !overlay.isOwn, overlay.movedOrder(ofDown: linears[3].members[0].tensor) != nil {
         for member in linears[2].members.indices where linears[2].members[member].bias != nil {
           linears[2].members[member].bias = try overlay.bias(
             beside: linears[2].members[member].tensor)

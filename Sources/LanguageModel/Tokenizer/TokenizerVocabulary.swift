@@ -53,6 +53,8 @@ public struct TokenizerVocabulary: Sendable {
   /// Merges by rank, each two texts with a space between. Nil when the file has none.
   public var merges: [[UInt8]]?
   public var specialTokens = SpecialTokens()
+  /// Further tokens after which a model has finished, as Hugging Face directories list them.
+  public var endOfGeneration: [Int] = []
   /// Nil leaves the choice to the model and the pre-tokenizer.
   public var addsBeginningOfSequence: Bool?
   public var addsEndOfSequence: Bool?
