@@ -132,6 +132,11 @@ public struct ModelConverter {
         .unsupported, source, "has no int4 layers whose order could be moved",
         remedy: "convert it to gptq with act-order first")
     }
+    if kind == .directory {
+      // The output must be none of the directory's files either.
+      let files = try SafetensorsModel(path: source).files.map(\.path)
+      try refuseSource(files + HuggingFaceExport.names.map { "\(source)/\($0)" }, as: path)
+    }
     let work = Work(isCancelled: isCancelled, progress: progress)
     if Self.isDirectory(path) { return try writeDirectory(to: path, work) }
     switch (kind, target) {

@@ -9,12 +9,12 @@ struct HuggingFaceExport {
   private let rotaryScaling: JSONTree
 
   /// Names that a directory of ours may hold, and that a new one replaces.
-  static func isOwn(_ name: String) -> Bool {
-    [
-      "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-      "tokenizer.model", "model.safetensors",
-    ].contains(name)
-  }
+  static let names = [
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.model", "model.safetensors",
+  ]
+
+  static func isOwn(_ name: String) -> Bool { names.contains(name) }
 
   /// - Throws: ``QuantError`` `.unsupported` for a model or tokenizer that such a directory cannot
   ///   state; as ``ModelConfiguration``.

@@ -363,6 +363,11 @@ import Testing
     #expect(try bench.text("empty/notes.txt") == "mine")
     #expect(before == readFile(bench.path("empty/model.safetensors")))
     refused(.invalidArgument) { try bench.convert(bench.path("new"), .gguf(.f32), "new/") }
+    for name in ["config.json", "model.safetensors"] {
+      refused(.invalidArgument) {
+        try bench.convert(bench.path("new"), .gguf(.f32), "new/\(name)")
+      }
+    }
     refused(.invalidArgument) { try bench.convert(bench.source, .gguf(.f32), "source.gguf/") }
     refused(.unsupported) { try bench.convert(bench.source, .gguf(.q4_0), "blocks/") }
     refused(.missingFile) { try bench.convert(bench.source, .gguf(.f16), "no/such/folder/") }
