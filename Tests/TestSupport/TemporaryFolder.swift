@@ -31,7 +31,9 @@ public final class TemporaryFolder {
   }
 
   /// The names of all that is in the folder, sorted.
-  public var names: [String] {
+  public var names: [String] { TemporaryFolder.names(in: path) }
+
+  private static func names(in path: String) -> [String] {
     guard let folder = opendir(path) else { return [] }
     defer { closedir(folder) }
     var names: [String] = []
@@ -45,7 +47,13 @@ public final class TemporaryFolder {
   }
 
   deinit {
-    for name in names { if unlink(file(name)) != 0 { rmdir(file(name)) } }
+    TemporaryFolder.remove(path)
+  }
+
+  private static func remove(_ path: String) {
+    for name in names(in: path) {
+      if unlink("\(path)/\(name)") != 0 { remove("\(path)/\(name)") }
+    }
     rmdir(path)
   }
 }

@@ -3,20 +3,36 @@ import QuantKernels
 /// A GGUF file as a Hugging Face checkpoint.
 ///
 /// Converters to GGUF do two things that are undone here: they reorder the rows of Q and K of the
-/// `llama` architecture so that rotary pairs stand side by side, and they add 1 to Gemma's norms.
+/// `llama` architecture so that rotary pairs stand side by side, and they add 1 to Gemma's norms. A
+/// directory that was opened as a GGUF file has its rows in their own order.
 struct GGUFCheckpoint: Checkpoint {
   let file: GGUFFile
   let entries: [CheckpointEntry]
   private let architecture: String
   private let heads: Int?
   private let keyValueHeads: Int?
+  /// Elements of a head that are rotated, so permuted; nil: all.
+  private let rotaryDimension: Int?
+  /// Whether rows of Q and K are permuted.
+  private let isPermuted: Bool
 
   /// - Throws: `QuantError` `.unsupported` for an architecture or a tensor without a Hugging Face
   ///   name.
-  init(_ file: GGUFFile) throws(QuantError) {
+  ///
+  /// - Parameters:
+  ///   - takesTernary: whether BitNet's architectures are taken too, whose layers int4 formats do not
+  ///     hold.
+  ///   - isPermuted: whether rows of Q and K are, where that is not what the file says.
+  init(
+    _ file: GGUFFile, takesTernary: Bool = false, isPermuted: Bool? = nil
+  ) throws(QuantError) {
     self.file = file
     let architecture = file.metadata.string("general.architecture") ?? ""
-    guard ["llama", "qwen2", "qwen3", "gemma3"].contains(architecture) else {
+    let isTernary =
+      ModelConfiguration.Architecture(rawValue: architecture)?.hasSubNorms ?? false
+    guard
+      ["llama", "qwen2", "qwen3", "gemma3"].contains(architecture) || takesTernary && isTernary
+    else {
       throw QuantError(
         .unsupported, file.path, "architecture \(architecture) has no known layer names",
         remedy: "use a model of llama, qwen2, qwen3 or gemma3")
@@ -24,10 +40,20 @@ struct GGUFCheckpoint: Checkpoint {
     self.architecture = architecture
     heads = file.metadata.integer("\(architecture).attention.head_count")
     keyValueHeads = file.metadata.integer("\(architecture).attention.head_count_kv") ?? heads
+    rotaryDimension = file.metadata.integer("\(architecture).rope.dimension_count")
+    if let isPermuted {
+      self.isPermuted = isPermuted
+    } else {
+      self.isPermuted =
+        architecture == "llama"
+        ? try ModelConfiguration.llamaRotaryStyle(file.metadata) == .interleaved : false
+    }
     var entries: [CheckpointEntry] = []
     for (index, tensor) in file.tensors.enumerated() {
       // Frequency divisors follow from the configuration there.
       if tensor.name.hasPrefix("rope_f") { continue }
+      // Scales beside ternary matrices go into them.
+      if takesTernary, tensor.name.hasSuffix(".scale") { continue }
       guard let name = HuggingFaceNames.name(of: tensor.name, architecture: architecture) else {
         throw QuantError(
           .unsupported, "\(file.path): tensor \(tensor.name)", "has no Hugging Face name",
@@ -45,6 +71,9 @@ struct GGUFCheckpoint: Checkpoint {
 
   func floats(_ entry: CheckpointEntry) throws(QuantError) -> [Float] {
     let tensor = file.tensors[entry.index]
+    if let values = try file.foreignFloats(of: tensor) {
+      return try rowOrder(tensor).map { MovedOrders.gather(values, $0) } ?? values
+    }
     guard let type = tensor.type else {
       throw QuantError(
         .unsupported, "\(file.path): tensor \(tensor.name)", "\(tensor.typeName) cannot be read",
@@ -62,11 +91,7 @@ struct GGUFCheckpoint: Checkpoint {
       for index in values.indices { values[index] -= 1 }
     }
     guard let order = try rowOrder(tensor) else { return values }
-    let width = values.count / order.count
-    var ordered: [Float] = []
-    ordered.reserveCapacity(values.count)
-    for row in order { ordered += values[Int(row) * width..<(Int(row) + 1) * width] }
-    return ordered
+    return MovedOrders.gather(values, order)
   }
 
   func int4(_ entry: CheckpointEntry) throws(QuantError) -> Int4Matrix? {
@@ -81,7 +106,7 @@ struct GGUFCheckpoint: Checkpoint {
   /// Which row of the file stands where: row `[head, half, pair]` of the checkpoint is row
   /// `[head, pair, half]` of a llama file; nil when they agree.
   func rowOrder(_ tensor: GGUFTensor) throws(QuantError) -> [Int32]? {
-    guard architecture == "llama" else { return nil }
+    guard isPermuted else { return nil }
     let isQuery = tensor.name.contains(".attn_q.")
     guard isQuery || tensor.name.contains(".attn_k.") else { return nil }
     let rows = tensor.dimensions.count == 1 ? tensor.columns : tensor.rows
@@ -95,9 +120,14 @@ struct GGUFCheckpoint: Checkpoint {
         remedy: "check the file's llama.attention.head_count")
     }
     let dimension = rows / heads
+    var rotated = dimension
+    if let stated = rotaryDimension, stated > 0, stated < dimension, stated % 2 == 0 {
+      rotated = stated
+    }
     return (0..<rows).map { row in
       let (head, within) = row.quotientAndRemainder(dividingBy: dimension)
-      let (half, pair) = within.quotientAndRemainder(dividingBy: dimension / 2)
+      guard within < rotated else { return Int32(truncatingIfNeeded: row) }
+      let (half, pair) = within.quotientAndRemainder(dividingBy: rotated / 2)
       return Int32(truncatingIfNeeded: head * dimension + 2 * pair + half)
     }
   }

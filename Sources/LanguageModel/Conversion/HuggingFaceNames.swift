@@ -37,6 +37,8 @@ enum HuggingFaceNames {
     case "ffn_gate": "mlp.gate_proj"
     case "ffn_up": "mlp.up_proj"
     case "ffn_down": "mlp.down_proj"
+    case "attn_sub_norm": "self_attn.attn_sub_norm"
+    case "ffn_sub_norm": "mlp.ffn_sub_norm"
     default: nil
     }
   }

@@ -3,8 +3,11 @@ import Synchronization
 
 extension ModelConverter {
   /// A checkpoint of floats or GGUF blocks to int4 safetensors.
+  ///
+  /// - Parameter vectorType: of what has one dimension, F16 or F32.
   func exportLayers(
-    of checkpoint: some Checkpoint, as format: Int4Tensors.Format, path: String, _ work: Work
+    of checkpoint: some Checkpoint, as format: Int4Tensors.Format, path: String,
+    vectorType: SafetensorsType = .f16, _ work: Work
   ) throws(QuantError) -> Summary {
     if options.embeddingType != nil {
       throw QuantError(
@@ -53,6 +56,7 @@ extension ModelConverter {
         &layers, configuration: try ModelConfiguration(file: file), path: source)
     }
     let final = Self.finalFormat(format, layers.map(\.matrix))
+    summary.format = final
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: groupSize))
     writer.metadata.merge(moved.metadata) { _, new in new }
     if options.calibrationText != nil { writer.metadata["desc_act"] = String(options.actOrder) }
@@ -61,12 +65,14 @@ extension ModelConverter {
       try Self.add(entry, final, to: &writer)
     }
     for entry in checkpoint.entries where !entry.isLinear {
-      try writer.addTensor(entry.name, type: .f16, shape: entry.shape) {
+      let isWhole = vectorType == .f32 && entry.shape.count == 1
+      try writer.addTensor(entry.name, type: isWhole ? .f32 : .f16, shape: entry.shape) {
         sink throws(QuantError) in
         try work.check()
-        let halves = try Self.halves(try checkpoint.floats(entry), entry.name)
-        guard let order = moved.biasOrders[entry.name] else { return try sink.write(halves) }
-        try sink.write(try MovedOrders.gather(halves, order, entry.name))
+        let values = try checkpoint.floats(entry)
+        let bytes = try isWhole ? GGMLBlocks.quantize(.f32, values) : Self.halves(values, entry.name)
+        guard let order = moved.biasOrders[entry.name] else { return try sink.write(bytes) }
+        try sink.write(try MovedOrders.gather(bytes, order, entry.name))
       }
     }
     summary.converted = linear.count

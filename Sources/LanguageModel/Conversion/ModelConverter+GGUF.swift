@@ -9,13 +9,18 @@ extension ModelConverter {
     // Rows of one part for each worker, as floats and as blocks.
     let widest = file.tensors.map(\.columns).max() ?? 0
     // A ternary matrix is taken whole, as floats, codes and bytes.
-    let isWhole = type == .i2_s || file.tensors.contains(where: \.isNativeTernary)
+    let isWhole =
+      type == .i2_s || file.tensors.contains { $0.isTernary || $0.storage == .int4 }
     let largest = isWhole ? file.tensors.map(\.elementCount).max() ?? 0 : 0
     try checkMemory([[8, 4, pool.threads, widest], [6, largest]])
     var writer = GGUFWriter()
     writer.copyMetadata(
       from: file.metadata,
-      except: Set(file.metadata.keys.filter { $0.hasPrefix(NativeContainer.keyPrefix) }))
+      except: Set(
+        file.metadata.keys.filter {
+          $0.hasPrefix(NativeContainer.keyPrefix) || $0 == ModelConfiguration.rotaryStyleKey
+        }))
+    let orders = try RowOrders(of: file)
     try writer.set("general.file_type", .uint32(Self.fileType(type)))
     if type.blockElements > 1 { try writer.set("general.quantization_version", .uint32(2)) }
     var summary = Summary()
@@ -23,10 +28,10 @@ extension ModelConverter {
       let wanted = self.type(of: tensor, wanted: type)
       // Of the same type: copied. A native matrix and I2_S are the same codes in two orders.
       let isCopied =
-        !tensor.isNativeTernary && wanted.rawValue == tensor.typeNumber
+        tensor.storage == .blocks && wanted.rawValue == tensor.typeNumber
         && !(isNative && wanted == .i2_s)
       let isExact =
-        isCopied || wanted == .i2_s && (tensor.isNativeTernary || tensor.type == .i2_s)
+        isCopied || wanted == .i2_s && (tensor.isTernary || tensor.type == .i2_s)
       summary.tensors += 1
       if Self.isMatrix(tensor) {
         if wanted != (Self.isEmbedding(tensor.name) ? embeddingType(type) : type) {
@@ -36,7 +41,8 @@ extension ModelConverter {
         }
         if isExact { summary.exact += 1 }
       }
-      try add(tensor, of: file, as: wanted, isCopied: isCopied, to: &writer, work)
+      let order = try orders.order(tensor)
+      try add(tensor, of: file, as: wanted, isCopied: isCopied, order: order, to: &writer, work)
     }
     let report = { (written: Int, total: Int) in work.report(written, of: total) }
     if isNative {
@@ -49,13 +55,18 @@ extension ModelConverter {
 
   private func add(
     _ tensor: GGUFTensor, of file: GGUFFile, as wanted: GGMLType, isCopied: Bool,
-    to writer: inout GGUFWriter, _ work: Work
+    order: [Int32]?, to writer: inout GGUFWriter, _ work: Work
   ) throws(QuantError) {
     if target == .native, wanted == .i2_s {
       try writer.addTernary(tensor.name, rows: tensor.rows, columns: tensor.columns) {
         () throws(QuantError) in
         try work.check()
-        return try ternary(tensor, of: file)
+        return try ternary(tensor, of: file, order: order)
+      }
+    } else if isCopied, let order {
+      try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
+        sink throws(QuantError) in
+        try sink.write(MovedOrders.gather(Array(file.bytes(of: tensor)), order))
       }
     } else if isCopied {
       try writer.addTensor(copying: tensor, from: file)
@@ -63,13 +74,15 @@ extension ModelConverter {
       try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
         sink throws(QuantError) in
         try work.check()
-        try sink.write(try ternary(tensor, of: file).packed(as: .i2s(.x86)))
+        try sink.write(try ternary(tensor, of: file, order: order).packed(as: .i2s(.x86)))
       }
-    } else if tensor.isNativeTernary {
+    } else if tensor.storage != .blocks {
       try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
         sink throws(QuantError) in
         try work.check()
-        try sink.write(try GGMLBlocks.quantize(wanted, try ternary(tensor, of: file).dequantized()))
+        let values = try file.foreignFloats(of: tensor) ?? []
+        try sink.write(
+          try GGMLBlocks.quantize(wanted, order.map { MovedOrders.gather(values, $0) } ?? values))
       }
     } else {
       let rows = RowConversion(
@@ -77,7 +90,11 @@ extension ModelConverter {
         rows: tensor.rows, pool: pool)
       try writer.addTensor(tensor.name, type: wanted, dimensions: tensor.dimensions) {
         sink throws(QuantError) in
-        try rows.write(file.bytes(of: tensor), to: sink, work)
+        guard let order else { return try rows.write(file.bytes(of: tensor), to: sink, work) }
+        let ordered = MovedOrders.gather(Array(file.bytes(of: tensor)), order)
+        try ordered.withUnsafeBufferPointer { bytes throws(QuantError) in
+          try rows.write(UnsafeRawBufferPointer(bytes), to: sink, work)
+        }
       }
     }
   }
@@ -116,15 +133,29 @@ extension ModelConverter {
 
   /// A matrix as ternary weights: exactly when it is ternary with one scale, else by its mean
   /// magnitude.
-  private func ternary(
+  func ternary(
+    _ tensor: GGUFTensor, of file: GGUFFile, order: [Int32]?
+  ) throws(QuantError) -> TernaryMatrix {
+    let matrix = try ternary(tensor, of: file)
+    guard let order, let scale = matrix.commonScale else { return matrix }
+    return try TernaryMatrix(
+      rows: matrix.rows, columns: matrix.columns,
+      codes: MovedOrders.gather(matrix.codes, order), scales: .tensor(scale))
+  }
+
+  /// The same, in the file's own order of rows.
+  func ternary(
     _ tensor: GGUFTensor, of file: GGUFFile
   ) throws(QuantError) -> TernaryMatrix {
     do throws(QuantError) {
-      if tensor.isNativeTernary || tensor.type == .i2_s,
+      if tensor.isTernary || tensor.type == .i2_s,
         let matrix = try TernaryWeights.matrix(
           tensor, columns: tensor.columns, file: file, order: .x86)
       {
         return matrix
+      }
+      if let values = try file.foreignFloats(of: tensor) {
+        return try TernaryMatrix(quantizing: values, rows: tensor.rows, columns: tensor.columns)
       }
       var values = [Float](repeating: 0, count: tensor.elementCount)
       var failure: QuantError?

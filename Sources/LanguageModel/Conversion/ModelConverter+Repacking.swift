@@ -5,6 +5,11 @@ extension ModelConverter {
   func repack(
     _ model: SafetensorsModel, to format: Int4Tensors.Format, path: String, _ work: Work
   ) throws(QuantError) -> Summary {
+    if options.calibrationText != nil {
+      throw QuantError(
+        .unsupported, source, "is int4 already, and is not calibrated again",
+        remedy: "leave the calibration out")
+    }
     if options.groupSize != nil || options.symmetric || options.embeddingType != nil {
       throw QuantError(
         .invalidArgument, source, "is int4 already, and a repack keeps its groups and codes",
@@ -37,6 +42,7 @@ extension ModelConverter {
       summary.movedBlocks = try moved.move(&packed, path: source)
     }
     let final = Self.finalFormat(format, packed.map(\.matrix))
+    summary.format = final
     var writer = SafetensorsWriter(metadata: Self.metadata(final, groupSize: summary.groupSize))
     writer.metadata.merge(moved.metadata) { _, new in new }
     for (index, entry) in packed.enumerated() {

@@ -15,8 +15,12 @@ import QuantKernels
 /// - GGUF or float safetensors to int4 safetensors: linear layers are quantized (Q4_0 layers are
 ///   repacked as they stand), the rest becomes F16, under Hugging Face's names.
 /// - int4 safetensors to int4 safetensors: a repack by integer moves; every other tensor is copied.
+/// - GGUF or a Hugging Face directory to such a directory, where the output is named with a slash at
+///   its end or is a folder: weights in F32, F16 or BF16, packed ternary for `native`, or int4 layers,
+///   with everything of one dimension in float32; configuration and tokenizer beside them.
+/// - A Hugging Face directory to GGUF as from GGUF.
 ///
-/// The file appears whole or not at all.
+/// The file or folder appears whole or not at all.
 public struct ModelConverter {
   /// What a conversion is asked for beside its target.
   public struct Options: Sendable, Equatable {
@@ -37,6 +41,8 @@ public struct ModelConverter {
     /// metadata says so. Of int4 safetensors, or with a calibration text; then the order of
     /// attention's output projections stays inside heads, and is moved into the values.
     public var movesInputOrder = false
+    /// What `weight_scale` means in directories of packed ternary layers.
+    public var ternaryConvention = HuggingFaceTernary.ScaleConvention.multiplier
     /// Bytes that the conversion may take; nil means the machine's memory.
     public var memoryLimit: Int?
 
@@ -62,6 +68,8 @@ public struct ModelConverter {
     public var movedBlocks = 0
     /// Attentions whose order was moved.
     public var movedAttentions = 0
+    /// The format of int4 layers: that asked for, or GPTQ's second version where it takes that.
+    public var format: Int4Tensors.Format?
   }
 
   /// How far the outputs of calibrated layers are from the original's, over the calibration text:
@@ -119,7 +127,8 @@ public struct ModelConverter {
   ///   - path: where the file is to appear.
   /// - Throws: `QuantError` as the readers and writers; `.unsupported` when the target cannot
   ///   hold the source (an int4 model as GGUF, zero points in Marlin, a shape that a format does
-  ///   not cover); `.invalidArgument` for an output that is the source; `.cancelled`.
+  ///   not cover); `.invalidArgument` for an output that is the source, or a folder that holds other
+  ///   files; `.cancelled`.
   /// - Complexity: O(weights) time; memory of one matrix for GGUF, of the new file for safetensors.
   public func write(
     to path: String, isCancelled: @escaping @Sendable () -> Bool = { false },
@@ -127,23 +136,29 @@ public struct ModelConverter {
   ) throws(QuantError) -> Summary {
     try refuseSource([source], as: path)
     try checkCalibration()
-    let isInt4 = try ModelFileKind(path: source) == .safetensors
-    if options.movesInputOrder, !isInt4, options.calibrationText == nil {
+    let kind = try ModelFileKind(path: source)
+    if options.movesInputOrder, kind == .gguf, options.calibrationText == nil {
       throw QuantError(
         .unsupported, source, "has no int4 layers whose order could be moved",
         remedy: "convert it to gptq with act-order and a calibration text")
     }
+    if kind == .directory {
+      // The output must be none of the directory's files either.
+      let files = try SafetensorsModel(path: source).files.map(\.path)
+      try refuseSource(files + HuggingFaceExport.names.map { "\(source)/\($0)" }, as: path)
+    }
     let work = Work(isCancelled: isCancelled, progress: progress)
-    switch (try ModelFileKind(path: source), target) {
-    case (.gguf, .gguf(let type)):
+    if Self.isDirectory(path) { return try writeDirectory(to: path, work) }
+    switch (kind, target) {
+    case (.gguf, .gguf(let type)), (.directory, .gguf(let type)):
       return try requantize(try GGUFFile(path: source), to: type, path: path, work)
-    case (.gguf, .native):
+    case (.gguf, .native), (.directory, .native):
       // Ternary as I2_S is, in an order of its own.
       return try requantize(try GGUFFile(path: source), to: .i2_s, path: path, work)
     case (.gguf, .safetensors(let format)):
       return try exportLayers(
         of: try GGUFCheckpoint(try GGUFFile(path: source)), as: format, path: path, work)
-    case (.safetensors, .safetensors(let format)):
+    case (.safetensors, .safetensors(let format)), (.directory, .safetensors(let format)):
       let model = try SafetensorsModel(path: source)
       try refuseSource(model.files.map(\.path), as: path)
       if model.tensors.contains(where: { Int4Layers.isWeight($0.name) }) {
@@ -159,7 +174,7 @@ public struct ModelConverter {
     case (.safetensors, .gguf), (.safetensors, .native):
       throw QuantError(
         .unsupported, source, "a safetensors file has no tokenizer, which a GGUF file needs",
-        remedy: "convert the original checkpoint with llama.cpp's convert_hf_to_gguf.py first")
+        remedy: "name the whole Hugging Face directory, with config.json and tokenizer.json")
     }
   }
 
@@ -174,10 +189,10 @@ public struct ModelConverter {
       }
       return
     }
-    guard target == .safetensors(.gptq), try ModelFileKind(path: source) == .gguf else {
+    guard target == .safetensors(.gptq), try ModelFileKind(path: source) != .safetensors else {
       throw QuantError(
-        .unsupported, "calibration", "only GGUF models are calibrated, to GPTQ",
-        remedy: "convert a GGUF file to gptq, or leave the calibration out")
+        .unsupported, "calibration", "only whole models are calibrated, to GPTQ",
+        remedy: "convert a GGUF file or a directory to gptq, or leave the calibration out")
     }
     guard options.calibrationTokens >= 2 else {
       throw QuantError(

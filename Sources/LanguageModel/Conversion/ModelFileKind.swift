@@ -6,12 +6,21 @@ public enum ModelFileKind: Sendable {
   case gguf
   /// Safetensors.
   case safetensors
+  /// A Hugging Face directory: a configuration and a tokenizer beside safetensors.
+  case directory
 
-  /// Looks at a path: a folder or an index counts as safetensors.
+  /// Looks at a path: a folder without a configuration and a tokenizer, or an index, counts as
+  /// safetensors.
   ///
   /// - Throws: `QuantError` `.missingFile` when nothing can be read there, `.invalidData` for a
   ///   file that is neither.
   public init(path: String) throws(QuantError) {
+    if FileNames.isFolder(path), FileNames.exists(path + "/config.json"),
+      FileNames.exists(path + "/tokenizer.json") || FileNames.exists(path + "/tokenizer.model")
+    {
+      self = .directory
+      return
+    }
     if path.hasSuffix(".json") || path.hasSuffix("/") {
       self = .safetensors
       return

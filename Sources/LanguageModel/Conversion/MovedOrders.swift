@@ -131,6 +131,15 @@ struct MovedOrders {
     return count
   }
 
+  /// A matrix's rows in another order: row i is row `order[i]` of `values`.
+  static func gather<Element>(_ values: [Element], _ order: [Int32]) -> [Element] {
+    let width = order.isEmpty ? 0 : values.count / order.count
+    var ordered: [Element] = []
+    ordered.reserveCapacity(values.count)
+    for row in order { ordered += values[Int(row) * width..<(Int(row) + 1) * width] }
+    return ordered
+  }
+
   /// A vector's elements in another order.
   ///
   /// - Throws: `QuantError` `.invalidData` for a vector of another length.

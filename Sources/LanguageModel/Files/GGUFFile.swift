@@ -10,6 +10,10 @@ import QuantKernels
 /// A native model of this package (`NativeContainer`) is read as the image in it, after its checksum
 /// was compared, which takes the time of reading the file once.
 ///
+/// A Hugging Face directory (``HuggingFaceDirectory``) opens as such a file too: its configuration and
+/// tokenizer become metadata, and its tensors, under GGUF's names, stay in the mapped safetensors
+/// files.
+///
 /// Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 public final class GGUFFile: Sendable {
   /// The version in the header, 2 or 3.
@@ -25,17 +29,28 @@ public final class GGUFFile: Sendable {
 
   private let file: MappedFile
   private let index: NameIndex
+  /// Mappings of tensors that lie elsewhere, by ``GGUFTensor/source`` less one.
+  private let others: [MappedFile]
+  /// Where the model comes from when it is no GGUF file.
+  let directory: HuggingFaceDirectory?
 
   /// The path that was opened.
   public var path: String { file.path }
 
-  /// Opens and checks the file at `path`.
+  /// Whether this is a Hugging Face directory.
+  public var isDirectory: Bool { directory != nil }
+
+  /// Opens and checks the file, or the Hugging Face directory, at `path`.
   ///
   /// - Throws: `missingFile` and `outOfMemory` as `MappedFile`; `unsupported` for version 1, a
   ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is
-  ///   wrong.
+  ///   wrong; for a directory, as ``HuggingFaceDirectory``.
   public convenience init(path: String) throws(QuantError) {
-    try self.init(file: MappedFile(path: path))
+    if HuggingFaceDirectory.isDirectory(path) {
+      try self.init(directory: HuggingFaceDirectory(path: path))
+    } else {
+      try self.init(file: MappedFile(path: path))
+    }
   }
 
   /// Checks a file's image in memory, copied; `name` stands for the path in errors.
@@ -64,8 +79,29 @@ public final class GGUFFile: Sendable {
     self.file = file
     self.tensors = tensors
     self.alignment = alignment
+    others = []
+    directory = nil
     version = parser.version
     dataOffset = parsed.dataOffset
+  }
+
+  /// A directory's metadata as a header, which is checked as every other, and its tensors.
+  init(directory: HuggingFaceDirectory) throws(QuantError) {
+    let file = directory.header
+    var parser = try GGUFHeaderParser(file: file)
+    metadata = try GGUFMetadata(file: file, offsets: try parser.metadata())
+    alignment = 32
+    dataOffset = file.bytes.count
+    version = parser.version
+    let tensors = directory.tensors
+    index = NameIndex(tensors.count) { tensors[$0].name }
+    if let name = index.duplicate(name: { tensors[$0].name }) {
+      throw parser.damaged("tensor name \(quoted(name)) appears twice")
+    }
+    self.file = file
+    self.tensors = tensors
+    others = directory.mappings
+    self.directory = directory
   }
 
   /// Tensors of bytes that the metadata declare as ternary matrices, as such.
@@ -103,9 +139,11 @@ public final class GGUFFile: Sendable {
   /// The bytes of one of this file's tensors; valid while this object lives.
   ///
   /// They begin on a multiple of ``alignment`` in the file, and so in memory up to the size of a
-  /// page. A tensor of another file gives what of its extent lies in this one.
+  /// page; those of a directory begin anywhere. A tensor of another file gives what of its extent
+  /// lies in this one.
   public func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
-    let bytes = file.bytes
+    let place = Int(tensor.source) - 1
+    let bytes = others.indices.contains(place) ? others[place].bytes : file.bytes
     let start = min(tensor.offset, bytes.count)
     let count = min(tensor.byteCount, bytes.count - start)
     return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])

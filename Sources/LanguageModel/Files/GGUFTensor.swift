@@ -15,18 +15,34 @@ public struct GGUFTensor: Sendable, Equatable {
   // Held inline, since a heap block for each would multiply what a header can make us allocate.
   private let sizes: (Int, Int, Int, Int)
   private let rank: UInt8
-  /// Whether the bytes are a ternary matrix of `NativeContainer`.
-  let isNativeTernary: Bool
+  let storage: Storage
+  /// Which mapping holds the bytes: 0 is the GGUF file's own.
+  let source: UInt16
+
+  /// What the bytes are.
+  enum Storage: UInt8, Sendable {
+    /// Blocks of the type.
+    case blocks
+    /// A ternary matrix of `NativeContainer`.
+    case nativeTernary
+    /// A ternary matrix as Hugging Face checkpoints pack it.
+    case packedTernary
+    /// Floats that a BitNet layer rounds to ternary each time it runs.
+    case roundedTernary
+    /// The weight words of an int4 layer, whose other tensors lie beside it.
+    case int4
+  }
 
   init(
     name: String, typeNumber: UInt32, sizes: (Int, Int, Int, Int), rank: Int, offset: Int,
-    byteCount: Int
+    byteCount: Int, storage: Storage = .blocks, source: UInt16 = 0
   ) {
     self.name = name
     self.typeNumber = typeNumber
     self.sizes = sizes
     self.rank = UInt8(rank)
-    isNativeTernary = false
+    self.storage = storage
+    self.source = source
     self.offset = offset
     self.byteCount = byteCount
     elementCount = sizes.0 * sizes.1 * sizes.2 * sizes.3
@@ -40,17 +56,30 @@ public struct GGUFTensor: Sendable, Equatable {
     byteCount = bytes.byteCount
     sizes = (columns, rows, 1, 1)
     rank = 2
-    isNativeTernary = true
+    storage = .nativeTernary
+    source = bytes.source
     elementCount = rows * columns
   }
 
-  /// The type, or nil where it is one that this package lists but does not compute with.
-  public var type: GGMLType? { GGMLType(rawValue: typeNumber) }
+  /// The type, or nil where it is one that this package lists but does not compute with, or where
+  /// the bytes are no blocks of a type.
+  public var type: GGMLType? { storage == .blocks ? GGMLType(rawValue: typeNumber) : nil }
+
+  /// Whether this is a ternary matrix with one scale, in whatever order.
+  var isTernary: Bool {
+    switch storage {
+    case .nativeTernary, .packedTernary, .roundedTernary: true
+    case .blocks, .int4: false
+    }
+  }
 
   /// The type's name as GGUF tools print it.
   public var typeName: String {
-    isNativeTernary
-      ? "ternary" : GGUFStorage(number: typeNumber)?.name ?? "type \(typeNumber)"
+    switch storage {
+    case .blocks: GGUFStorage(number: typeNumber)?.name ?? "type \(typeNumber)"
+    case .nativeTernary, .packedTernary, .roundedTernary: "ternary"
+    case .int4: "int4"
+    }
   }
 
   /// Elements along each dimension, the fastest first: `dimensions[0]` is a row's length.
@@ -67,6 +96,7 @@ public struct GGUFTensor: Sendable, Equatable {
   public static func == (a: GGUFTensor, b: GGUFTensor) -> Bool {
     a.name.utf8.elementsEqual(b.name.utf8) && a.typeNumber == b.typeNumber && a.rank == b.rank
       && a.sizes == b.sizes && a.offset == b.offset && a.byteCount == b.byteCount
+      && a.storage == b.storage && a.source == b.source
   }
 }
 

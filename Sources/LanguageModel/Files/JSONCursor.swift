@@ -212,6 +212,21 @@ package struct JSONCursor {
     return value
   }
 
+  /// A number's text, as it stands.
+  mutating func numberText() throws(QuantError) -> String {
+    _ = peek()
+    let start = offset
+    try skipNumber()
+    return String(decoding: bytes[start..<offset], as: UTF8.self)
+  }
+
+  /// Consumes `null` where it is next.
+  mutating func takeNull() throws(QuantError) -> Bool {
+    guard peek() == UInt8(ascii: "n") else { return false }
+    try skipWord("null")
+    return true
+  }
+
   /// `true` or `false`.
   package mutating func bool() throws(QuantError) -> Bool {
     if peek() == UInt8(ascii: "t") {

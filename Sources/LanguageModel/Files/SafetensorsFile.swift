@@ -22,7 +22,7 @@ public final class SafetensorsFile: Sendable {
   /// Where the tensor data begins, counted from the start of the file.
   public let dataOffset: Int
 
-  private let file: MappedFile
+  let file: MappedFile
   private let index: NameIndex
 
   /// The path that was opened.

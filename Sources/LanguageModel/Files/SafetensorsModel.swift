@@ -104,6 +104,11 @@ public final class SafetensorsModel: Sendable {
     index.find(name) { tensors[$0].name }.map { tensors[$0] }
   }
 
+  /// The tensor of that name and the number of its file, or nil. O(log tensors).
+  func place(of name: String) -> (tensor: SafetensorsTensor, file: Int)? {
+    index.find(name) { tensors[$0].name }.map { (tensors[$0], Int(fileNumbers[$0])) }
+  }
+
   /// The bytes of one of this model's tensors, found by its name; valid while this object lives.
   /// Empty for a tensor of another model.
   public func bytes(of tensor: SafetensorsTensor) -> UnsafeRawBufferPointer {

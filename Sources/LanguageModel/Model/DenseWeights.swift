@@ -143,6 +143,10 @@ package struct DenseWeights: Sendable {
       for (index, value) in matrix.dequantized().enumerated() { output[index] = value }
       return
     }
+    if tensor.storage == .int4, let overlay = try Int4Overlay(of: file) {
+      for (index, value) in try overlay.floats(of: tensor).enumerated() { output[index] = value }
+      return
+    }
     let type = try ModelTensors(file: file).type(of: tensor)
     let rowBytes = type.rowBytes(columns: columns) ?? 0
     // Some parts for each worker, so that one that starts late leaves little to wait for.

@@ -95,6 +95,20 @@ public struct ModelConfiguration: Sendable, Equatable {
   /// Width of all key heads together, and of all value heads.
   public var keyValueLength: Int { keyValueHeadCount * headDimension }
 
+  /// Our own key of llama models whose Q and K are in Hugging Face's order, which rotates halves.
+  static let rotaryStyleKey = "quantkernels.rotary_style"
+
+  /// - Throws: ``QuantError`` `.unsupported` for a style that is none.
+  static func llamaRotaryStyle(_ metadata: GGUFMetadata) throws(QuantError) -> RotaryEmbedding.Style
+  {
+    guard metadata.type(of: rotaryStyleKey) != nil else { return .interleaved }
+    guard metadata.string(rotaryStyleKey) == "halves" else {
+      throw QuantError(
+        .unsupported, rotaryStyleKey, "is not 'halves'", remedy: "convert the model again")
+    }
+    return .halves
+  }
+
   /// Reads and checks the configuration of a file.
   ///
   /// - Throws: `QuantError` `.unsupported` for an architecture or variant (experts, longrope,
@@ -165,7 +179,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     switch architecture {
     case .llama, .qwen2, .qwen3, .bitnet, .bitnetB158, .bitnet25:
       // llama files store permuted Q and K, so that pairs are neighbors; the others rotate halves.
-      rotaryStyle = architecture == .llama ? .interleaved : .halves
+      rotaryStyle =
+        architecture == .llama ? try Self.llamaRotaryStyle(metadata) : .halves
       let window = try values.integer("attention.sliding_window", in: 0...(1 << 28), default: 0)
       guard window == 0 || window >= contextLength else {
         throw QuantError(

@@ -13,7 +13,10 @@ struct ModelTensors {
   func type(of tensor: GGUFTensor) throws(QuantError) -> GGMLType {
     guard let type = tensor.type else {
       throw QuantError(
-        .unsupported, tensor.name, "tensor type number \(tensor.typeNumber)",
+        .unsupported, tensor.name,
+        tensor.storage == .blocks
+          ? "tensor type number \(tensor.typeNumber)"
+          : "\(tensor.typeName) weights cannot be read here as blocks",
         remedy: "convert the model to one of "
           + GGMLType.allCases.map(\.name).joined(separator: ", "))
     }
@@ -28,7 +31,7 @@ struct ModelTensors {
         .invalidData, name, "shape \(tensor.dimensions) where [\(columns), \(rows)] belongs",
         remedy: "export the model again")
     }
-    if tensor.isNativeTernary { return tensor }
+    if tensor.isTernary || tensor.storage == .int4 { return tensor }
     let type = try type(of: tensor)
     guard type.tailBytes > 0 || type.rowBytes(columns: columns) != nil else {
       throw QuantError(

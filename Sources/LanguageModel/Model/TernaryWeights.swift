@@ -15,13 +15,13 @@ public struct TernaryWeights: Sendable, Equatable {
   private static let types: Set<GGMLType> = [.i2_s, .tq1_0, .tq2_0]
 
   static func mayBeTernary(_ tensor: GGUFTensor) -> Bool {
-    tensor.isNativeTernary || tensor.type.map(types.contains) ?? false
+    tensor.isTernary || tensor.type.map(types.contains) ?? false
   }
 
   /// Whether a matrix has one scale for all rows, as I2_S and native ones do: float products hold
   /// it as float32.
   static func hasOneScale(_ tensor: GGUFTensor) -> Bool {
-    tensor.isNativeTernary || tensor.type == .i2_s
+    tensor.isTernary || tensor.type == .i2_s
   }
 
   /// The format that the caller names, else the one that reads faster from memory with these
@@ -66,9 +66,12 @@ public struct TernaryWeights: Sendable, Equatable {
   static func matrix(
     _ tensor: GGUFTensor, columns: Int, file: GGUFFile, order: I2SOrder
   ) throws(QuantError) -> TernaryMatrix? {
+    if let directory = file.directory, tensor.isTernary {
+      return try directory.ternaryMatrix(tensor, bytes: file.bytes(of: tensor))
+    }
     let format: TernaryFormat
     switch tensor.type {
-    case _ where tensor.isNativeTernary: format = .fiveTrits
+    case _ where tensor.isTernary: format = .fiveTrits
     case .i2_s: format = .i2s(order)
     case .tq1_0: format = .tq1_0
     case .tq2_0: format = .tq2_0

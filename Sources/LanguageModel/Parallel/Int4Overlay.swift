@@ -4,6 +4,8 @@ import QuantKernels
 /// rest of the model, its tokenizer included, stays the file's.
 struct Int4Overlay {
   let path: String
+  /// Whether these are the layers of the model itself, a directory: others stay what they are.
+  let isOwn: Bool
   private let model: SafetensorsModel
   private let checkpoint: GGUFCheckpoint
   private let architecture: String
@@ -12,8 +14,22 @@ struct Int4Overlay {
   /// - Throws: `QuantError` as ``SafetensorsModel``; `.unsupported` for an architecture without
   ///   layer names.
   init(path: String, file: GGUFFile) throws(QuantError) {
+    try self.init(try SafetensorsModel(path: path), path: path, file: file, isOwn: false)
+  }
+
+  /// The int4 layers of a directory, or nil where it has none.
+  init?(of file: GGUFFile) throws(QuantError) {
+    guard let directory = file.directory, file.tensors.contains(where: { $0.storage == .int4 })
+    else { return nil }
+    try self.init(directory.model, path: file.path, file: file, isOwn: true)
+  }
+
+  private init(
+    _ model: SafetensorsModel, path: String, file: GGUFFile, isOwn: Bool
+  ) throws(QuantError) {
     self.path = path
-    model = try SafetensorsModel(path: path)
+    self.model = model
+    self.isOwn = isOwn
     checkpoint = try GGUFCheckpoint(file)
     architecture = file.metadata.string("general.architecture") ?? ""
     storesZeroPointsWhole =
@@ -23,6 +39,26 @@ struct Int4Overlay {
         .unsupported, path, "has no int4 layers",
         remedy: "give what convert --to gptq, awq, quick or marlin wrote")
     }
+  }
+
+  /// Whether a layer takes this tensor's place.
+  func covers(_ tensor: GGUFTensor) -> Bool { !isOwn || tensor.storage == .int4 }
+
+  /// A layer's weights as floats, `[rows · columns]`, inputs in the model's order.
+  ///
+  /// - Throws: ``QuantError`` as ``matrix(for:)``.
+  func floats(of tensor: GGUFTensor) throws(QuantError) -> [Float] {
+    let matrix = try matrix(for: tensor)
+    let stored = matrix.dequantized()
+    guard let inputs = matrix.inputPermutation else { return stored }
+    var values = [Float](repeating: 0, count: stored.count)
+    for row in 0..<matrix.rows {
+      let start = row * matrix.columns
+      for (column, input) in inputs.enumerated() {
+        values[start + Int(input)] = stored[start + column]
+      }
+    }
+    return values
   }
 
   /// The layer that takes a tensor's place, rows in the file's order.
@@ -42,7 +78,11 @@ struct Int4Overlay {
     else { throw invalid("has no int4 layer \(layer)") }
     let tensors = try Int4Layers.read(
       layer, from: model, storesZeroPointsWhole: storesZeroPointsWhole)
-    var matrix = try Int4Matrix(tensors)
+    var matrix: Int4Matrix
+    do throws(QuantError) { matrix = try Int4Matrix(tensors) } catch {
+      throw QuantError(
+        error.code, "\(path): \(layer), \(error.subject)", error.problem, remedy: error.remedy)
+    }
     let outputs = model.files.lazy.compactMap { $0.metadata[Int4Layers.outputsKey(layer)] }.first
     if let outputs = outputs.flatMap({ Int($0) }), (1..<matrix.rows).contains(outputs) {
       matrix = try matrix.rows(0..<outputs)

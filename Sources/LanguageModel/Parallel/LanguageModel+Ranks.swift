@@ -88,6 +88,7 @@ extension LanguageModel {
   private func fingerprint() throws(QuantError) -> UInt64 {
     var hash = XXH64()
     for tensor in file.tensors { hash.update(file.bytes(of: tensor)) }
+    file.directory?.updateInt4(&hash)
     if let path = options.int4Layers { try Int4Overlay(path: path, file: file).update(&hash) }
     return hash.finish()
   }

@@ -17,8 +17,10 @@ struct ModelCut {
   init(
     file: GGUFFile, configuration: ModelConfiguration, options: LanguageModel.Options
   ) throws(QuantError) {
-    overlay = try options.int4Layers.map { path throws(QuantError) in
-      try Int4Overlay(path: path, file: file)
+    if let path = options.int4Layers {
+      overlay = try Int4Overlay(path: path, file: file)
+    } else {
+      overlay = try Int4Overlay(of: file)
     }
     headDimension = configuration.headDimension
     guard options.reductionParts >= 1, options.reductionParts == 1 || options.ranks == 1 else {
@@ -37,8 +39,9 @@ struct ModelCut {
       let down = try ModelTensors(file: file).matrix(
         "blk.0.ffn_down.weight", rows: configuration.embeddingLength,
         columns: configuration.feedForwardLength)
+      let covering = overlay.flatMap { $0.covers(down) ? $0 : nil }
       group =
-        try overlay?.matrix(for: down).groupSize ?? down.type?.blockElements ?? 1
+        try covering?.matrix(for: down).groupSize ?? down.type?.blockElements ?? 1
     }
     let all = try ModelPart.all(ranks: count, configuration: configuration, group: group)
     parts = options.ranks > 1 ? all : Array(all.prefix(1))
@@ -54,6 +57,22 @@ struct ModelCut {
     return [linear]
   }
 
+  /// Takes the overlay's biases where their outputs stand in another order than the file's.
+  private func takeMovedBiases(
+    of overlay: Int4Overlay, _ linears: inout [WeightPlan.Linear]
+  ) throws(QuantError) {
+    func take(_ linear: Int, _ member: Int) throws(QuantError) {
+      guard linears[linear].members[member].bias != nil else { return }
+      linears[linear].members[member].bias = try overlay.bias(
+        beside: linears[linear].members[member].tensor)
+    }
+    // Of values by the attention output's inputs, of gate and up by those of down.
+    if overlay.movedOrder(ofInputsOf: linears[1].members[0].tensor) != nil { try take(0, 2) }
+    if overlay.movedOrder(ofInputsOf: linears[3].members[0].tensor) != nil {
+      for member in linears[2].members.indices { try take(2, member) }
+    }
+  }
+
   /// A block's linear layers: Q+K+V, attention output, gate+up, down.
   ///
   /// - Throws: `QuantError` as ``Int4Overlay/matrix(for:)`` and ``ActOrderMLP``.
@@ -61,22 +80,14 @@ struct ModelCut {
     var linears = linears
     if let overlay {
       for linear in linears.indices {
-        for member in linears[linear].members.indices {
+        for member in linears[linear].members.indices
+        where overlay.covers(linears[linear].members[member].tensor) {
           linears[linear].members[member].int4 = try overlay.matrix(
             for: linears[linear].members[member].tensor)
         }
       }
-      if overlay.movedOrder(ofInputsOf: linears[1].members[0].tensor) != nil,
-        linears[0].members[2].bias != nil
-      {
-        linears[0].members[2].bias = try overlay.bias(beside: linears[0].members[2].tensor)
-      }
-      if overlay.movedOrder(ofInputsOf: linears[3].members[0].tensor) != nil {
-        for member in linears[2].members.indices where linears[2].members[member].bias != nil {
-          linears[2].members[member].bias = try overlay.bias(
-            beside: linears[2].members[member].tensor)
-        }
-      }
+      // A directory's own biases moved with its layers.
+      if !overlay.isOwn { try takeMovedBiases(of: overlay, &linears) }
       if own != nil || !reduction.isEmpty { try moveOrder(&linears) }
     }
     guard let own else { return linears }

@@ -64,6 +64,7 @@ struct SpecialTokenRoles: Sendable {
       endOfSequence, endOfTurn, endOfMessage,
     ]
     endOfGeneration = Set(ending.compactMap { $0 })
+    endOfGeneration.formUnion(vocabulary.endOfGeneration.filter { (0..<count).contains($0) })
     for name in SpecialTokenRoles.endOfGenerationNames {
       guard let found = token(name), found < count else { continue }
       endOfGeneration.insert(found)

@@ -66,6 +66,7 @@ extension TokenizerVocabulary {
     specialTokens.fillInMiddlePadding = id("fim_pad")
     specialTokens.fillInMiddleRepository = id("fim_rep")
     specialTokens.fillInMiddleSeparator = id("fim_sep")
+    endOfGeneration = metadata.integers(HuggingFaceTokenizer.endsKey) ?? []
     addsBeginningOfSequence = metadata.bool("tokenizer.ggml.add_bos_token")
     addsEndOfSequence = metadata.bool("tokenizer.ggml.add_eos_token")
     addsSpacePrefix = metadata.bool("tokenizer.ggml.add_space_prefix")

@@ -75,6 +75,8 @@ public struct TokenizerVocabulary: Sendable {
   public var merges: [[UInt8]]?
   /// Tokens with a role.
   public var specialTokens = SpecialTokens()
+  /// Further tokens after which a model has finished, as Hugging Face directories list them.
+  public var endOfGeneration: [Int] = []
   /// Nil leaves the choice to the model and the pre-tokenizer.
   public var addsBeginningOfSequence: Bool?
   /// Nil: none is added.

@@ -22,7 +22,9 @@ struct BenchLowRank: ParsableCommand {
 
   @OptionGroup var common: CommonOptions
 
-  @Option(name: .long, help: ArgumentHelp("The model, a GGUF file.", valueName: "file"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The model: a GGUF file or a Hugging Face directory.", valueName: "file"))
   var model: String
 
   @Option(name: .long, help: ArgumentHelp("The text to calibrate on.", valueName: "file"))

@@ -38,7 +38,9 @@ struct CalibrateKeysAndValues: ParsableCommand {
 
   @OptionGroup var common: CommonOptions
 
-  @Option(name: .long, help: ArgumentHelp("The model, a GGUF file.", valueName: "file"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The model: a GGUF file or a Hugging Face directory.", valueName: "file"))
   var model: String
 
   @Option(name: .long, help: ArgumentHelp("The calibration text.", valueName: "file"))

@@ -12,7 +12,10 @@ struct Convert: ParsableCommand {
       marlin write safetensors with int4 layers under the public tools' names. Among those four \
       nothing is requantized, and Q4_0 layers are repacked as they stand. With --calibrate, gptq is \
       GPTQ: errors over the text's activations are made up for, and shown beside those of rounding \
-      to nearest. The file appears whole or not at all.
+      to nearest. An output that ends in a slash, or is a folder, becomes a Hugging Face directory \
+      (config.json, tokenizer.json, model.safetensors) in f32, f16, bf16, native (packed ternary), \
+      awq, gptq, quick or marlin; such directories are read as GGUF files are. The file or folder \
+      appears whole or not at all.
 
       Types: \(ConversionTarget.names.joined(separator: ", ")).
 
@@ -22,23 +25,31 @@ struct Convert: ParsableCommand {
         quantkernels convert model.gguf --to awq --group 64 -o model.awq.safetensors
         quantkernels convert model.awq.safetensors --to quick -o model.quick.safetensors
         quantkernels convert model.gguf --to gptq --act-order --calibrate text.txt -o model.safetensors
+        quantkernels convert model.gguf --to f16 -o directory/
+        quantkernels convert directory --to q8_0 -o model.gguf
       """)
 
   @OptionGroup var common: CommonOptions
 
-  @Argument(help: "A GGUF file, a safetensors file, its index, or the folder that holds it.")
+  @Argument(
+    help: """
+      A GGUF file, a Hugging Face directory, a safetensors file, its index, or the folder that holds \
+      it.
+      """)
   var file: String
 
   @Option(name: .long, help: ArgumentHelp("The type or format.", valueName: "type"))
   var to: String
 
-  @Option(name: .customShort("o"), help: ArgumentHelp("The file to write.", valueName: "file"))
+  @Option(
+    name: .customShort("o"), help: ArgumentHelp("The file or folder to write.", valueName: "file"))
   var output: String
 
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Type of the embedding and the head, for GGUF (default: that of --to).", valueName: "type"))
+      "Type of the embedding and the head, for GGUF and directories (default: that of --to).",
+      valueName: "type"))
   var embeddings: String?
 
   @Option(
@@ -57,7 +68,7 @@ struct Convert: ParsableCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Calibration text, for gptq from a GGUF file.", valueName: "file"))
+    help: ArgumentHelp("Calibration text, for gptq from a whole model.", valueName: "file"))
   var calibrate: String?
 
   @Flag(

@@ -5,9 +5,10 @@ import QuantKernels
 /// `inspect`: what a model file holds.
 struct Inspect: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Architecture, tensors, types and sizes of a GGUF or safetensors file.",
+    abstract: "Architecture, tensors, types and sizes of a model.",
     discussion: """
-      A safetensors model may be one file, its index, or the folder that holds it.
+      The model is a GGUF file, a Hugging Face directory (shown with GGUF's names and keys), or \
+      safetensors: one file, its index, or the folder that holds it.
 
       EXAMPLES
         quantkernels inspect model.gguf
@@ -21,7 +22,7 @@ struct Inspect: ParsableCommand {
 
   func run() throws {
     let summary =
-      try ModelFileKind(path: file) == .gguf
+      try ModelFileKind(path: file) != .safetensors
       ? FileSummary(gguf: try GGUFFile(path: file), path: file)
       : FileSummary(safetensors: try SafetensorsModel(path: file), path: file)
     common.finish(summary.json, text: summary.text)
@@ -46,7 +47,7 @@ private struct FileSummary {
 
   init(gguf file: GGUFFile, path: String) {
     self.path = path
-    format = "GGUF v\(file.version)"
+    format = file.isDirectory ? "Hugging Face directory" : "GGUF v\(file.version)"
     architecture = file.metadata.string("general.architecture") ?? "unknown"
     metadata = file.metadata.keys.map { ($0, FileSummary.json(file.metadata, $0)) }
     tensors = file.tensors.map {

@@ -17,7 +17,9 @@ struct Tokenize: ParsableCommand {
 
   @OptionGroup var common: CommonOptions
 
-  @Option(name: .long, help: ArgumentHelp("The model, a GGUF file.", valueName: "file"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The model: a GGUF file or a Hugging Face directory.", valueName: "file"))
   var model: String
 
   @Option(

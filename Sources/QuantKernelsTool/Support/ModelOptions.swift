@@ -4,7 +4,9 @@ import QuantKernels
 
 /// What every command that runs a model takes.
 struct ModelOptions: ParsableArguments {
-  @Option(name: .long, help: ArgumentHelp("The model, a GGUF file.", valueName: "file"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The model: a GGUF file or a Hugging Face directory.", valueName: "file"))
   var model: String
 
   @Option(
