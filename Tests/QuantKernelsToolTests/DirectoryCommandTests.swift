@@ -38,8 +38,8 @@ final class DirectoryCommandTests: XCTestCase {
           "--exact",
         ])["perplexity"] as? Double)
     }
-    XCTAssertEqual(
-      try perplexity(directory), try perplexity(whole), accuracy: 1e-3 * perplexity(whole))
+    let expected = try perplexity(whole)
+    XCTAssertEqual(try perplexity(directory), expected, accuracy: 1e-3 * expected)
     let inspected = try json(["inspect", directory])
     XCTAssertEqual(inspected["format"] as? String, "Hugging Face directory")
     XCTAssertEqual(inspected["architecture"] as? String, "llama")
