@@ -43,9 +43,12 @@ final class DirectoryCommandTests: XCTestCase {
     let inspected = try json(["inspect", directory])
     XCTAssertEqual(inspected["format"] as? String, "Hugging Face directory")
     XCTAssertEqual(inspected["architecture"] as? String, "llama")
+    let longText = fixture.write(
+      "long.txt", String(repeating: ToolFixture.text, count: 6))
     let factors = try json([
-      "calibrate-kv", "--model", directory, "--text", text, "--ratio", "0.5", "--group", "1",
-      "--bits", "4", "-o", fixture.path("factors"),
+      "calibrate-kv", "--model", directory, "--text", longText, "--ratio", "0.5", "--group", "1",
+      "--bits", "4", "--context", "64", "--samples", "24", "--gradient-samples", "8", "-o",
+      fixture.path("factors"),
     ])
     XCTAssertFalse(factors.isEmpty)
     // Int4 layers as a directory, and back to blocks.

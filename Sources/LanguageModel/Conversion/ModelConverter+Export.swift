@@ -70,7 +70,8 @@ extension ModelConverter {
         sink throws(QuantError) in
         try work.check()
         let values = try checkpoint.floats(entry)
-        let bytes = try isWhole ? GGMLBlocks.quantize(.f32, values) : Self.halves(values, entry.name)
+        let bytes =
+          try isWhole ? GGMLBlocks.quantize(.f32, values) : Self.halves(values, entry.name)
         guard let order = moved.biasOrders[entry.name] else { return try sink.write(bytes) }
         try sink.write(try MovedOrders.gather(bytes, order, entry.name))
       }

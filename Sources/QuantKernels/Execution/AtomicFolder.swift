@@ -15,6 +15,7 @@ public enum AtomicFolder {
   /// Makes or replaces the folder at `path` by what `body` writes into the one whose path it gets.
   ///
   /// - Parameters:
+  ///   - path: the folder's name, a slash at its end or not.
   ///   - replaceable: whether a file of that name may be there already, and go: a folder that holds
   ///     anything else is refused.
   ///   - isCancelled: asked before the folder takes its name.

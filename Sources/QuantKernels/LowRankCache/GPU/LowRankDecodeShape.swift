@@ -19,9 +19,19 @@ public struct LowRankDecodeShape: Sendable, Hashable {
   /// Elements of a head that turn; 0 without a rotary embedding, where keys are not rebuilt.
   public let rotaryDimension: Int
 
+  /// A decode step's sizes.
+  ///
   /// - Parameters:
-  ///   - keyRank: of a group, 1 to `headsPerGroup · headDimension`; `valueRank` likewise.
+  ///   - positions: cached ones, 1 to 2²⁴.
+  ///   - firstPosition: the number of the first.
+  ///   - queryHeads: a multiple of the key-value heads.
+  ///   - keyValueHeads: as many as query heads when not given.
+  ///   - headDimension: elements of a head.
+  ///   - headsPerGroup: key-value heads that share latents.
+  ///   - keyRank: of a group, 1 to `headsPerGroup · headDimension`.
+  ///   - valueRank: likewise.
   ///   - keyType: how latents are stored; dense keys and values are binary16 always.
+  ///   - valueType: that of keys when not given.
   ///   - rotaryDimension: even; the whole head when not given.
   /// - Throws: ``QuantError`` `.invalidArgument` for sizes that cannot be; `.unsupported` for heads wider
   ///   than 128, more than 128 query heads a group, and types that the kernels do not read.

@@ -87,13 +87,20 @@ public struct SimulatedLowRankAttention: SimulatedLaunches {
   /// Runs a decode step with real values.
   ///
   /// - Parameters:
+  ///   - kernel: whose text runs.
   ///   - factors: of one rank for all groups of keys and one for all of values; keys `.rebuilt`.
+  ///   - layer: which of the factors' layers.
   ///   - rotary: the angles; nil without a rotary embedding.
   ///   - queries: `[queryHeads · headDimension]`, after the rotary embedding; rounded to binary16.
-  ///   - keyLatents: `[positions × Σr]`, before it; `valueLatents` likewise. The dense kernel rebuilds
-  ///     whole keys and values of them on the host, in float32.
+  ///   - keyLatents: `[positions × Σr]`, before it. The dense kernel rebuilds whole keys and values on
+  ///     the host, in float32.
+  ///   - valueLatents: `[positions × Σr]`.
+  ///   - keyType: how latents are stored.
+  ///   - valueType: that of keys when nil.
   ///   - firstPosition: the number of the first position.
   ///   - scale: of the scores; 1/√headDimension when nil.
+  ///   - device: on which it runs.
+  ///   - simulator: which runs its warps.
   /// - Returns: `[queryHeads · headDimension]` binary16 bits, values' bias in it.
   /// - Throws: ``QuantError`` as ``count(_:shape:scope:on:simulator:)``; `.invalidArgument` for wrong
   ///   sizes and a scale that is not finite; `.invalidData` for numbers that are not finite in binary16;

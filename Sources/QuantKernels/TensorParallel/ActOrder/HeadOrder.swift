@@ -61,6 +61,8 @@ public struct HeadOrder: Sendable, Hashable {
   /// - Parameters:
   ///   - sizes: of the inputs, `[heads · headDimension]`; equal ones keep their order.
   ///   - heads: query heads, a multiple of `keyValueHeads`.
+  ///   - keyValueHeads: heads of values.
+  ///   - headDimension: channels of a head.
   /// - Throws: ``QuantError`` `.invalidArgument` for sizes that do not fit the heads.
   /// - Complexity: O(inputs · log headDimension).
   public static func falling(
