@@ -17,7 +17,8 @@
     /// - Parameters:
     ///   - silenceLimit: seconds after which a rank without a sign of life is given up.
     ///   - longestPiece: the longest message in bytes; more go in several.
-    /// - Throws: ``QuantError``, the same on every rank: what the rank that failed threw, its number
+    ///   - body: gets this process's communicator.
+    /// - Throws: `QuantError`, the same on every rank: what the rank that failed threw, its number
     ///   before the subject; where several failed by themselves, the lowest one's. Where a rank is
     ///   lost (``isBroken``) each rank throws what it knows. `.invalidArgument` for a call inside
     ///   another's body, `.unsupported` when MPI refuses.

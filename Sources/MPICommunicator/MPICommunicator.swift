@@ -6,7 +6,7 @@
   /// Before a collective every rank tells every other what it came for, with the values for that rank
   /// behind it where they are few; what ranks disagree on, that one has failed or that one has ended
   /// is so known to all before memory is touched. An all-reduce is a reduce-scatter and an all-gather:
-  /// each rank adds up one part in the order of ranks, as ``ThreadCommunicator`` does, so that bits
+  /// each rank adds up one part in the order of ranks, as `ThreadCommunicator` does, so that bits
   /// and ``traffic`` are the same on both carriers. MPI's own sums have no fixed order.
   ///
   /// A rank's process that dies is the launcher's to notice, and ends all others; one that stops or

@@ -57,7 +57,7 @@
 
     /// Starts MPI. Once a process.
     ///
-    /// - Throws: ``QuantError`` `.unsupported` when MPI refuses.
+    /// - Throws: `QuantError` `.unsupported` when MPI refuses.
     init(silenceLimit: Int, longestPiece: Int) throws(QuantError) {
       self.silenceLimit = silenceLimit
       self.longestPiece = longestPiece
@@ -97,7 +97,7 @@
 
     /// Begins to say that this rank lives.
     ///
-    /// - Throws: ``QuantError`` `.outOfMemory` when the system gives no thread.
+    /// - Throws: `QuantError` `.outOfMemory` when the system gives no thread.
     func open() throws(QuantError) {
       guard ranks > 1 else { return }
       ticker = try JoinableThread { [self] in
@@ -199,7 +199,7 @@
     /// Waits until `done`, which is called again and again under the lock, while ranks that are
     /// `awaited` live.
     ///
-    /// - Throws: ``QuantError``: what `done` throws; `.unsupported` when an awaited rank has been
+    /// - Throws: `QuantError`: what `done` throws; `.unsupported` when an awaited rank has been
     ///   silent for too long.
     func wait(
       for awaited: (Int) -> Bool, until done: () throws(QuantError) -> Bool
@@ -313,7 +313,7 @@
 
     /// Sends memory to ranks and fills memory from ranks; both know how much.
     ///
-    /// - Throws: ``QuantError`` as ``wait(for:until:)``. What was under way is then left so, and MPI
+    /// - Throws: `QuantError` as ``wait(for:until:)``. What was under way is then left so, and MPI
     ///   must not be called again but to end all ranks: it might still write to the memory.
     func exchange(
       sending: (Int) -> UnsafeRawBufferPointer, receiving: (Int) -> UnsafeMutableRawBufferPointer

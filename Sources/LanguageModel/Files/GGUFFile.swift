@@ -10,7 +10,7 @@ import QuantKernels
 /// A native model of this package (`NativeContainer`) is read as the image in it, after its checksum
 /// was compared, which takes the time of reading the file once.
 ///
-/// A Hugging Face directory (``HuggingFaceDirectory``) opens as such a file too: its configuration and
+/// A Hugging Face directory (`HuggingFaceDirectory`) opens as such a file too: its configuration and
 /// tokenizer become metadata, and its tensors, under GGUF's names, stay in the mapped safetensors
 /// files.
 ///
@@ -44,7 +44,7 @@ public final class GGUFFile: Sendable {
   ///
   /// - Throws: `missingFile` and `outOfMemory` as `MappedFile`; `unsupported` for version 1, a
   ///   big-endian file, or a tensor type that is not known; `invalidData` for anything else that is
-  ///   wrong; for a directory, as ``HuggingFaceDirectory``.
+  ///   wrong; for a directory, as `HuggingFaceDirectory`.
   public convenience init(path: String) throws(QuantError) {
     if HuggingFaceDirectory.isDirectory(path) {
       try self.init(directory: HuggingFaceDirectory(path: path))

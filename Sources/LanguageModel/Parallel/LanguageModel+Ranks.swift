@@ -32,8 +32,12 @@ extension LanguageModel {
   /// must be the same one, and map it; each packs its part only.
   ///
   /// - Parameters:
+  ///   - path: the model's file.
   ///   - options: of each rank; `threads` are divided among those of one machine.
   ///   - carrier: what runs the ranks.
+  ///   - cancellation: looked at between matrices.
+  ///   - progress: called on rank 0 with the share of its weights packed, 0…1.
+  ///   - body: gets this rank's session, and its number.
   /// - Returns: what the bodies of this process's ranks return.
   /// - Throws: as ``run(path:options:ranks:cancellation:progress:_:)`` and the carrier.
   public static func run<Output: Sendable>(

@@ -11,7 +11,9 @@ import DeviceModel
 public struct DeviceLatents: Sendable {
   /// Binary16, or 4, 3 or 2 bits.
   public let type: LatentType
+  /// Groups of latents, or heads where keys are whole.
   public let units: Int
+  /// Cached positions.
   public let positions: Int
   /// Numbers of a position in a unit.
   public let width: Int

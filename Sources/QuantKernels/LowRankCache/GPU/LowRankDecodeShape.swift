@@ -5,16 +5,21 @@ public struct LowRankDecodeShape: Sendable, Hashable {
   public let positions: Int
   /// The first one's number: a window need not begin at 0.
   public let firstPosition: Int
+  /// Query heads, a multiple of the next.
   public let queryHeads: Int
+  /// Heads of keys and values.
   public let keyValueHeads: Int
+  /// Elements of a head.
   public let headDimension: Int
   /// s.
   public let headsPerGroup: Int
   /// Latents of a group, the same in all.
   public let keyRank: Int
+  /// The same of values.
   public let valueRank: Int
   /// How keys and values are stored: binary16, or 4, 3 or 2 bits.
   public let keyType: LatentType
+  /// The same of values.
   public let valueType: LatentType
   /// Elements of a head that turn; 0 without a rotary embedding, where keys are not rebuilt.
   public let rotaryDimension: Int
@@ -97,11 +102,13 @@ public struct LowRankDecodeShape: Sendable, Hashable {
     self.rotaryDimension = rotary
   }
 
+  /// Groups of key-value heads.
   public var groups: Int { keyValueHeads / headsPerGroup }
   /// Query heads of a key-value head.
   public var queriesPerHead: Int { queryHeads / keyValueHeads }
   /// Query heads of a group.
   public var queriesPerGroup: Int { headsPerGroup * queriesPerHead }
+  /// Whether keys turn with their position, and are rebuilt for it.
   public var hasRotary: Bool { rotaryDimension > 0 }
 
   /// The costs by formula.

@@ -28,8 +28,11 @@ public struct SimulatedLowRankAttention: SimulatedLaunches {
     }
   }
 
+  /// Whose text ran.
   public let kernel: LowRankGPUKernel
+  /// The sizes.
   public let shape: LowRankDecodeShape
+  /// What was counted beside attention itself.
   public let scope: Scope
   public private(set) var device: DeviceSpec
   /// What was launched, in order.
