@@ -5,11 +5,10 @@
 #   make lint      formatting, and no build product under version control
 #   make compare   ours and theirs (llama.cpp, PyTorch, onnxruntime) in one interleaved run
 #   make exact-match  ternary formats against one another on 1,000 prompts
-#   make fuzz      files, texts and arguments of any bytes against the parsers, five minutes each
 #   make model     fetch the model and print where it is
 SHELL := /bin/bash
 .DEFAULT_GOAL := bench
-.PHONY: bench test docs lint compare exact-match fuzz model smoke
+.PHONY: bench test docs lint compare exact-match model smoke
 
 bench:
 	@Benchmarks/bench.sh
@@ -28,9 +27,6 @@ compare:
 
 exact-match:
 	@Benchmarks/exact_match.sh
-
-fuzz:
-	@Tests/Fuzz/run.sh
 
 model:
 	@Benchmarks/model.sh

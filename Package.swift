@@ -14,15 +14,6 @@ let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
-let toolDependencies: [Target.Dependency] = [
-  "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
-  .target(name: "MPICommunicator", condition: .when(traits: ["MPI"])),
-  .product(name: "ArgumentParser", package: "swift-argument-parser"),
-]
-
-// Set, the manifest is that of Tests/Fuzz: the command line is a library that a fuzzer calls.
-let isFuzzing = Context.environment["QUANTKERNELS_FUZZ"] != nil
-
 let package = Package(
   name: "QuantKernels",
   platforms: [.macOS(.v15)],
@@ -75,12 +66,14 @@ let package = Package(
     // Declarations only; which library has them, Calibration says. Accelerate comes with macOS.
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
-    isFuzzing
-      ? .target(
-        name: "QuantKernelsTool", dependencies: toolDependencies,
-        swiftSettings: swiftSettings + [.define("FUZZING")])
-      : .executableTarget(
-        name: "QuantKernelsTool", dependencies: toolDependencies, swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "QuantKernelsTool",
+      dependencies: [
+        "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
+        .target(name: "MPICommunicator", condition: .when(traits: ["MPI"])),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: swiftSettings),
 
     // MARK: Test support
     .target(
@@ -116,19 +109,3 @@ let package = Package(
       swiftSettings: swiftSettings),
   ]
 )
-
-if isFuzzing {
-  package.products.removeAll { $0.name == "quantkernels" }
-  package.targets.removeAll { $0.type == .test }
-  let fuzzers: [String: Target.Dependency] = [
-    "FuzzGGUF": "LanguageModel", "FuzzSafetensors": "LanguageModel",
-    "FuzzTokenizer": "LanguageModel", "FuzzCommandLine": "QuantKernelsTool",
-  ]
-  for (name, dependency) in fuzzers {
-    package.targets.append(
-      .executableTarget(
-        name: name, dependencies: [dependency, "QuantKernels", "CLibFuzzer"],
-        path: "Tests/Fuzz/\(name)", swiftSettings: swiftSettings))
-  }
-  package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
-}

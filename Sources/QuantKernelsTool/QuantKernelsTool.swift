@@ -3,9 +3,7 @@ import QuantKernels
 
 /// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable:
 /// scripts rely on them.
-#if !FUZZING  // a fuzzer has a main of its own
-  @main
-#endif
+@main
 struct QuantKernelsTool: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quantkernels",

@@ -26,8 +26,7 @@ struct BankCase {
     return try result.get()
   }
 
-  /// The same of a file's bytes; errors call it `path`.
-  static func list(
+  private static func list(
     _ bytes: UnsafeRawBufferPointer, path: String
   ) throws(QuantError) -> [BankCase] {
     var json = JSONCursor(bytes, file: path)
