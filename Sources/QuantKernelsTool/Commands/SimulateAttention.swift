@@ -36,27 +36,13 @@ struct SimulateAttention: ParsableCommand {
   }
 
   @OptionGroup var common: CommonOptions
-
-  @Option(name: .long, help: "The device.")
-  var device: String
+  @OptionGroup var extents: SimulatedShapeOptions
 
   @Option(name: .long, help: "The kernel.")
   var kernel: Kernel
 
   @Option(name: .long, help: "Query positions.")
   var queryLength: Int
-
-  @Option(name: .long, help: "Key positions.")
-  var kvLength: Int
-
-  @Option(name: .long, help: "Query heads.")
-  var heads: Int
-
-  @Option(name: .long, help: "Heads of keys and values (default: the query heads).")
-  var kvHeads: Int?
-
-  @Option(name: .long, help: "Width of a head.")
-  var headDim: Int
 
   @Flag(name: .long, help: "Mask later keys; the last query is aligned with the last key.")
   var causal = false
@@ -77,10 +63,10 @@ struct SimulateAttention: ParsableCommand {
 
   func run() throws {
     Console.progress("simulating \(kernel.rawValue)")
-    if let spec = NPUSpec.all.first(where: { $0.identifier == device }) {
+    if let spec = NPUSpec.all.first(where: { $0.identifier == extents.device }) {
       try runNPU(spec)
     } else {
-      try runGPU(try simulatedDevice(device))
+      try runGPU(try simulatedDevice(extents.device))
     }
   }
 
@@ -98,8 +84,9 @@ struct SimulateAttention: ParsableCommand {
         .invalidArgument, name, "\(spec.name) is no NPU", remedy: "leave it out")
     }
     let shape = try DeviceAttentionShape(
-      queryLength: queryLength, keyLength: kvLength, heads: heads, keyValueHeads: kvHeads,
-      headDimension: headDim, isCausal: causal)
+      queryLength: queryLength, keyLength: extents.kvLength, heads: extents.heads,
+      keyValueHeads: extents.kvHeads,
+      headDimension: extents.headDim, isCausal: causal)
     let attention = try SimulatedAttention.count(
       gpuKernel, shape: shape, on: spec,
       simulator: WarpSimulator(
@@ -116,12 +103,13 @@ struct SimulateAttention: ParsableCommand {
         remedy: "use \(NPUAttentionKernel.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     let shape = NPUAttentionShape(
-      queryLength: queryLength, keyLength: kvLength, heads: heads, keyValueHeads: kvHeads,
-      headDimension: headDim)
+      queryLength: queryLength, keyLength: extents.kvLength, heads: extents.heads,
+      keyValueHeads: extents.kvHeads,
+      headDimension: extents.headDim)
     try shape.check()
     let rule = try TileMask(
       isCausal: causal,
-      offset: TileMask.Alignment.bottomRight.offset(queries: queryLength, keys: kvLength),
+      offset: TileMask.Alignment.bottomRight.offset(queries: queryLength, keys: extents.kvLength),
       leftWindow: window)
     let options = NPUAttentionOptions(
       kernel: npuKernel, mask: causal || window != nil ? rule : .none,

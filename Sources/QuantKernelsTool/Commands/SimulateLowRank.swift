@@ -23,24 +23,10 @@ struct SimulateLowRank: ParsableCommand {
       """)
 
   @OptionGroup var common: CommonOptions
-
-  @Option(name: .long, help: "The device.")
-  var device: String
+  @OptionGroup var extents: SimulatedShapeOptions
 
   @Option(name: .long, help: "The kernel: dense, palu or palu-group.")
   var kernel: LowRankGPUKernel
-
-  @Option(name: .long, help: "Positions that the query sees.")
-  var kvLength: Int
-
-  @Option(name: .long, help: "Query heads.")
-  var heads: Int
-
-  @Option(name: .long, help: "Heads of keys and values (default: the query heads).")
-  var kvHeads: Int?
-
-  @Option(name: .long, help: "Width of a head.")
-  var headDim: Int
 
   @Option(name: .long, help: "Key-value heads that share latents.")
   var group = 4
@@ -71,16 +57,17 @@ struct SimulateLowRank: ParsableCommand {
 
   func run() throws {
     Console.progress("simulating \(kernel.rawValue)")
-    let spec = try simulatedDevice(device)
+    let spec = try simulatedDevice(extents.device)
     if let modelWidth, !(1...24_576 ~= modelWidth) {
       throw QuantError(
         .invalidArgument, "--model-width", "\(modelWidth)", remedy: "use 1 to 24,576")
     }
-    let (width, overflows) = group.multipliedReportingOverflow(by: headDim)
+    let (width, overflows) = group.multipliedReportingOverflow(by: extents.headDim)
     let half = overflows ? 0 : max(1, width / 2)
     let shape = try LowRankDecodeShape(
-      positions: kvLength, firstPosition: firstPosition, queryHeads: heads, keyValueHeads: kvHeads,
-      headDimension: headDim, headsPerGroup: group, keyRank: keyRank ?? half,
+      positions: extents.kvLength, firstPosition: firstPosition, queryHeads: extents.heads,
+      keyValueHeads: extents.kvHeads, headDimension: extents.headDim, headsPerGroup: group,
+      keyRank: keyRank ?? half,
       valueRank: valueRank ?? half, keyType: try LatentType(bits: bits),
       rotaryDimension: noRotary ? 0 : nil)
     let step = try SimulatedLowRankAttention.count(
