@@ -124,7 +124,7 @@ struct TernaryEdgeTests {
         let sums = [Int32](repeating: -128 * Int32(columns), count: count)
         let scales = [Float](repeating: 1, count: count)
         var y = [Float](repeating: .nan, count: count * rows)
-        var scratch = [Int32](repeating: 0, count: 16 * count)
+        var scratch = [Int32](repeating: 0, count: 16 * Int(QK_TERNARY_SUMS) * count)
         codes.withUnsafeBufferPointer { x in
           var arguments = qk_ternary_args()
           arguments.weights = UnsafePointer(packed.panelBytes(0))
