@@ -17,15 +17,6 @@ struct Reproduce: ParsableCommand {
         quantkernels reproduce --only fast-attention
       """)
 
-  /// The papers.
-  enum Paper: String, ExpressibleByArgument, CaseIterable {
-    case quick
-    case tpAware = "tp-aware"
-    case bitnet
-    case palu
-    case fastAttention = "fast-attention"
-  }
-
   @OptionGroup var common: CommonOptions
 
   @Option(name: .long, help: "One paper: quick, tp-aware, bitnet, palu or fast-attention.")

@@ -5,8 +5,7 @@ import QuantKernels
 /// bitnet.cpp's claims beside ours: exactness and speed measured on this processor, its GPU kernel
 /// modelled.
 struct BitNetReproduction {
-  private static let paper = "bitnet.cpp"
-  private static let whole = "quantkernels reproduce --only bitnet"
+  private static let paper = Paper.bitnet
   private static let first = "arXiv 2410.16144"
 
   let claims: [Claim]
@@ -17,15 +16,6 @@ struct BitNetReproduction {
     claims += try Self.speed(threads: threads)
     claims += try Self.gpuTimes(threads: threads)
     self.claims = claims
-  }
-
-  private static func claim(
-    _ text: String, source: String, published: JSON, ours: JSON, kind: Claim.Kind,
-    error: Double? = nil, _ verdict: Claim.Verdict, command: String? = nil
-  ) -> Claim {
-    Claim(
-      paper: paper, claim: text, source: source, published: published, ours: ours, kind: kind,
-      errorPercent: error, verdict: verdict, command: command ?? whole)
   }
 
   private static func load(
@@ -64,7 +54,7 @@ struct BitNetReproduction {
       let isExact = share == 100 && comparison.equalSteps == comparison.steps
       // Theirs was measured with the TQ types, whose activations are Q8_K, and not with 8-bit tables.
       let name = format == .blockQuantized ? " (theirs: TQ types)" : ""
-      return claim(
+      return paper.claim(
         "prompts equal token by token, \(format.rawValue)\(name), %",
         source: "\(first), table 7",
         published: format.isLossless ? 100 : format == .blockQuantized ? 1.4 : .null,
@@ -90,7 +80,7 @@ struct BitNetReproduction {
       ).bitsPerWeight
       let error = 100 * (ours / bits - 1)
       claims.append(
-        claim(
+        paper.claim(
           "bits a weight of a 4096 × 4000 layer, \(format.rawValue)", source: source,
           published: JSON(bits), ours: JSON(ours), kind: .counted, error: error,
           abs(error) <= 2 ? .holds : .off))
@@ -125,12 +115,12 @@ struct BitNetReproduction {
     }
     let ratio = timings[0].median / timings[1].median
     return [
-      claim(
+      paper.claim(
         "decode against float16 weights, 125M, \(threads) thread(s)",
         source: "\(first), table 5: i7-13700H, 2 threads", published: 2.64, ours: JSON(ratio),
         kind: .measured, ratio >= 2.64 ? .holds : .off,
         command: "quantkernels bench model (of synthesize --bitnet 125M, and --type f16)"),
-      claim(
+      paper.claim(
         "the same, most that fewer bytes can give",
         source: "derived: bytes a token of both", published: .null,
         ours: JSON(Double(models[1].weightBytesPerToken) / Double(models[0].weightBytesPerToken)),
@@ -158,7 +148,7 @@ struct BitNetReproduction {
       let ours = try product.estimate(LatencyBound()).microseconds
       let error = 100 * (ours / shape.microseconds - 1)
       claims.append(
-        claim(
+        paper.claim(
           "W2A8 \(shape.outputs) × \(shape.inputs) on \(device.identifier), µs",
           source: "microsoft/BitNet gpu/README.md", published: JSON(shape.microseconds),
           ours: JSON(ours), kind: .modelled, error: error,

@@ -21,7 +21,7 @@ struct Claim {
     case unscored
   }
 
-  let paper: String
+  let paper: Paper
   let claim: String
   /// Where it is published.
   let source: String
@@ -35,7 +35,7 @@ struct Claim {
 
   var json: JSON {
     [
-      "paper": .string(paper), "claim": .string(claim), "source": .string(source),
+      "paper": .string(paper.title), "claim": .string(claim), "source": .string(source),
       "published": published, "ours": ours, "kind": .string(kind.rawValue),
       "errorPercent": errorPercent.map { JSON($0) } ?? .null,
       "verdict": .string(verdict.rawValue), "command": .string(command),

@@ -8,8 +8,7 @@ import QuantKernels
 /// The paper's own tables and settings were not to be had; what stands here are counters and a stated
 /// model, each headline also over ×¼ … ×4 of every parameter without a source.
 struct CooperationReproduction {
-  private static let paper = "FastAttention"
-  private static let whole = "quantkernels reproduce --only fast-attention"
+  private static let paper = Paper.fastAttention
   private static let abstract = "arXiv 2410.16663, abstract"
   private static let factors = [0.25, 0.5, 1, 2, 4]
 
@@ -22,15 +21,6 @@ struct CooperationReproduction {
     claims += try Self.decodeSteps()
     claims += [Self.endToEnd]
     self.claims = claims
-  }
-
-  private static func claim(
-    _ text: String, source: String, published: JSON, ours: JSON, kind: Claim.Kind,
-    _ verdict: Claim.Verdict
-  ) -> Claim {
-    Claim(
-      paper: paper, claim: text, source: source, published: published, ours: ours, kind: kind,
-      errorPercent: nil, verdict: verdict, command: whole)
   }
 
   // MARK: Tiled all-reduce
@@ -91,7 +81,7 @@ struct CooperationReproduction {
           "\(plan.chunks.count) chunks, \(fixed(plan.unchunked / plan.timeline.makespan, 3))×, "
           + "exposed \(fixed(whole, 0)) → \(fixed(plan.timeline.exposed, 0)) µs"
         claims.append(
-          claim(
+          paper.claim(
             "tiled all-reduce, layer of \(model.name), \(rows / 1024)K, 8 × 910B", source: source,
             published: .null, ours: .string(text), kind: .modelled,
             plan.timeline.exposed < whole ? .holds : .fails))
@@ -108,7 +98,7 @@ struct CooperationReproduction {
       }
       let survives = gains.allSatisfy { $0 > 1 }
       claims.append(
-        claim(
+        paper.claim(
           "the same at 8K of Pangu-38B over ×¼…×4 of \(name)", source: source, published: .null,
           ours: .string(
             "\(gains.map { fixed($0, 3) }.joined(separator: " "))×, "
@@ -170,11 +160,11 @@ struct CooperationReproduction {
       exposed.append("\(count): \(fixed(times.median, 0))")
     }
     return [
-      claim(
+      paper.claim(
         "outputs equal bit for bit for 1, 2, 4, 8 chunks, 2 threads", source: "our own promise",
         published: .null, ours: .string(isEqual ? "equal" : "different"), kind: .measured,
         isEqual ? .holds : .fails),
-      claim(
+      paper.claim(
         "exposed µs by chunks on this machine, 2 ranks, 512 × 1024", source: "not published",
         published: .null, ours: .string(exposed.joined(separator: ", ")), kind: .measured,
         .unscored),
@@ -202,7 +192,7 @@ struct CooperationReproduction {
         let layers = planner.longestInput(usesHost: true)
         let tokens = planner.longestInput(usesHost: true, byTokens: true)
         claims.append(
-          claim(
+          paper.claim(
             "longest input, \(model.name), 8 × V100 \(gigabytes) GiB: alone, layers, ranges",
             source: source, published: "256K",
             ours: .string("\(thousands(alone)), \(thousands(layers)), \(thousands(tokens))"),
@@ -217,7 +207,7 @@ struct CooperationReproduction {
         }
         let survives = lengths.allSatisfy { $0 >= wanted }
         claims.append(
-          claim(
+          paper.claim(
             "the same, \(model.name), 32 GiB, over ×¼…×4 of \(parameter.rawValue)", source: source,
             published: "256K",
             ours: .string(
@@ -241,16 +231,16 @@ struct CooperationReproduction {
     let copied = try planner.time(layers, .copied, queries: 1, tokens: tokens)
     let prompt = try planner.plan(queries: 4096, tokens: tokens)
     return [
-      claim(
+      paper.claim(
         "attention of a token at 256K, ms: host copies, computes, our plan",
         source: "not published", published: .null,
         ours: .string(
           "\(milliseconds(copied)), \(milliseconds(computed)), \(milliseconds(best.time))"),
         kind: .modelled, .unscored),
-      claim(
+      paper.claim(
         "our plan for it", source: "not published", published: .null,
         ours: .string("\(best.placement), \(best.hostPart.rawValue)"), kind: .modelled, .unscored),
-      claim(
+      paper.claim(
         "our plan for the last 4096 rows of the prompt", source: "not published",
         published: .null,
         ours: .string("\(prompt.placement), \(prompt.hostPart.rawValue)"), kind: .modelled,
@@ -260,7 +250,7 @@ struct CooperationReproduction {
 
   /// Attention alone cannot give more than its own speed-up.
   private static var endToEnd: Claim {
-    claim(
+    paper.claim(
       "Pangu-38B end to end on 8 × V100 against FasterTransformer", source: abstract,
       published: 1.46,
       ours: .string(

@@ -2,24 +2,14 @@ import DeviceModel
 import QuantKernels
 
 extension NPUAttentionReproduction {
-  private static let paper = "FastAttention"
+  private static let paper = Paper.fastAttention
   private static let abstract = "abstract (arXiv 2410.16663)"
-  private static let whole = "quantkernels reproduce --only fast-attention"
 
   /// "up to" of the abstract.
   static let publishedRatio = 10.7
 
   /// The paper's claims beside ours: headlines, whether they survive, then every length.
   var claims: [Claim] { headlines + survivals + masks + lengths + times }
-
-  private func claim(
-    _ text: String, source: String, published: JSON = .null, ours: JSON, kind: Claim.Kind,
-    error: Double? = nil, _ verdict: Claim.Verdict = .unscored, command: String? = nil
-  ) -> Claim {
-    Claim(
-      paper: Self.paper, claim: text, source: source, published: published, ours: ours, kind: kind,
-      errorPercent: error, verdict: verdict, command: command ?? Self.whole)
-  }
 
   private func command(_ kernel: String, _ length: Int, _ rest: String) -> String {
     "quantkernels simulate attention --device ascend910b2 --kernel \(kernel) --query-length "
@@ -38,17 +28,17 @@ extension NPUAttentionReproduction {
   private var headlines: [Claim] {
     let causal = largest(true, \.fusedRatio)
     return [
-      claim(
+      Self.paper.claim(
         "910B2, fused against standard attention, up to, causal", source: Self.abstract,
         published: JSON(Self.publishedRatio), ours: JSON(causal), kind: .modelled,
         error: 100 * (causal / Self.publishedRatio - 1), verdict(causal)),
       // The abstract does not say under which mask.
-      claim(
+      Self.paper.claim(
         "910B2, fused against standard attention, up to, no mask",
         source: Self.abstract, published: JSON(Self.publishedRatio),
         ours: JSON(largest(false, \.fusedRatio)), kind: .modelled,
         error: 100 * (largest(false, \.fusedRatio) / Self.publishedRatio - 1)),
-      claim(
+      Self.paper.claim(
         "910B2, two-level against unified tiling, up to, causal", source: "not published",
         ours: JSON(largest(true, \.levelRatio)), kind: .modelled),
     ]
@@ -59,14 +49,14 @@ extension NPUAttentionReproduction {
     let isFaster = variations.allSatisfy { $0.levelRatios.least > 1 }
     let ratios = variations.flatMap { [$0.levelRatios.least, $0.levelRatios.largest] }
     return variations.map {
-      claim(
+      Self.paper.claim(
         "… fused against standard, causal, \($0.parameter.rawValue)"
           + ($0.parameter.isSourced ? " (sourced)" : "") + " × \(fixed($0.factor, 2))",
         source: Self.abstract, published: JSON(Self.publishedRatio), ours: JSON($0.fusedRatio),
         kind: .modelled, error: 100 * ($0.fusedRatio / Self.publishedRatio - 1),
         verdict($0.fusedRatio))
     } + [
-      claim(
+      Self.paper.claim(
         "two-level is faster than unified from 4K on, every number × ¼ … × 4",
         source: "summaries of the paper", published: "faster",
         ours: .string(
@@ -81,10 +71,10 @@ extension NPUAttentionReproduction {
         "two-level", 65536, " --causal --mask \(entry.mode.rawValue)"
       ).replacingHeads(Self.heads, by: 1)
       return [
-        claim(
+        Self.paper.claim(
           "mask bytes stored at 64K, \(entry.mode.rawValue)", source: "derived",
           ours: JSON(Double(entry.stored)), kind: .counted, command: command),
-        claim(
+        Self.paper.claim(
           "mask bytes read at 64K, one head, \(entry.mode.rawValue)", source: "derived",
           ours: JSON(Double(entry.read)), kind: .counted, command: command),
       ]
@@ -97,12 +87,12 @@ extension NPUAttentionReproduction {
       // 64 GiB of memory: what standard attention stores of all heads at once may not fit.
       let fits = row.scoreBytes <= NPUSpec.ascend910b2.memoryBytes.value
       return [
-        claim(
+        Self.paper.claim(
           "fused against standard, \(row.length), \(mask)"
             + (fits ? "" : ", which \(fixed(row.scoreBytes / 0x1p30, 0)) GiB of scores forbid"),
           source: "table not published", ours: JSON(row.fusedRatio), kind: .modelled,
           command: command("two-level", row.length, row.isCausal ? " --causal" : "")),
-        claim(
+        Self.paper.claim(
           "two-level (\(row.firstLevelKeys)) against unified, \(row.length), \(mask)",
           source: "not published", ours: JSON(row.levelRatio), kind: .modelled,
           command: command("unified", row.length, row.isCausal ? " --causal" : "")),
@@ -112,7 +102,7 @@ extension NPUAttentionReproduction {
 
   private var times: [Claim] {
     calibrations.map {
-      claim(
+      Self.paper.claim(
         "910B2 µs, \($0.label)", source: $0.source, published: JSON($0.published),
         ours: JSON($0.modelled), kind: .modelled, error: 100 * ($0.modelled / $0.published - 1),
         abs($0.modelled / $0.published - 1) <= 0.5 ? .holds : .off)

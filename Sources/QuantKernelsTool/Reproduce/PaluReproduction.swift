@@ -10,8 +10,7 @@ import QuantKernels
 /// (shadowpa0327/Palu, README.md and run_latency_attention.py). Each figure therefore stands here
 /// twice: so measured, and as attention alone over caches that nobody copies.
 struct PaluReproduction {
-  private static let paper = "Palu"
-  private static let whole = "quantkernels reproduce --only palu"
+  private static let paper = Paper.palu
   private static let device = DeviceSpec.rtx4090
   private static let lengths = [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]
   /// How far the model's ratios of kernels are off where they could be held to published ones, percent.
@@ -32,15 +31,6 @@ struct PaluReproduction {
     claims += try Self.balances(simulator)
     claims += try Self.bytes()
     self.claims = claims
-  }
-
-  private static func claim(
-    _ text: String, source: String, published: JSON = .null, ours: JSON, kind: Claim.Kind,
-    error: Double? = nil, _ verdict: Claim.Verdict, command: String = whole
-  ) -> Claim {
-    Claim(
-      paper: paper, claim: text, source: source, published: published, ours: ours, kind: kind,
-      errorPercent: error, verdict: verdict, command: command)
   }
 
   // MARK: Speed
@@ -122,7 +112,7 @@ struct PaluReproduction {
         guard let best else { continue }
         let error = 100 * (best.ratio / headline.published - 1)
         claims.append(
-          claim(
+          paper.claim(
             "\(headline.text): \(kernel == .palu ? "its kernel" : "ours"), "
               + (isModule ? "module, caches copied" : "attention alone"),
             source: headline.source, published: JSON(headline.published), ours: JSON(best.ratio),
@@ -147,7 +137,7 @@ struct PaluReproduction {
       $0.range.upperBound - $0.range.lowerBound < $1.range.upperBound - $1.range.lowerBound
     }
     return [
-      claim(
+      paper.claim(
         "… faster over ×¼ … ×4 of each of \(list.count) numbers without a source",
         source: "no source for the numbers; most by \(widest?.parameter ?? "none")",
         ours: .string("\(fixed(least, 2))–\(fixed(most, 2))"), kind: .modelled,
@@ -175,12 +165,12 @@ struct PaluReproduction {
         if length < 4096 { below = max(below, ratio) }
       }
       claims.append(
-        claim(
+        paper.claim(
           "RoPE, 16 bits, module by length: \(name)", source: "the curves were not found",
           ours: .string(texts.joined(separator: ", ")), kind: .modelled, .unscored))
       if kernel == .palu, ranks.keys == 128 {
         claims.append(
-          claim(
+          paper.claim(
             "no gain below some 4K positions (largest there)",
             source: "a public note of the paper's figure", published: "≤ 1", ours: JSON(below),
             kind: .modelled, below <= 1.1 ? .holds : .off))
@@ -233,7 +223,7 @@ struct PaluReproduction {
         let name = kernel == .palu ? "its kernel" : "ours"
         let first = winners.min() ?? .infinity
         claims.append(
-          claim(
+          paper.claim(
             "keys of \(group) head\(group == 1 ? "" : "s") at 50 %, \(name): rebuilding wins only "
               + "above FLOP/byte",
             source: "derived: 512·(s/4) if reading and computing take turns, half of it if they "
@@ -244,7 +234,7 @@ struct PaluReproduction {
                 + "\(winners.count) of \(winners.count + losers.count) win"),
             kind: .modelled, first > derived ? .holds : first > derived / 2 ? .off : .fails))
         claims.append(
-          claim(
+          paper.claim(
             "… on the catalog's devices: FLOP/byte, speed over whole keys", source: "not published",
             ours: .string(catalog.joined(separator: ", ")), kind: .modelled, .unscored))
       }
@@ -271,7 +261,7 @@ struct PaluReproduction {
     ] {
       let ours = 100 * (try cost(rank, bits)).savedShare
       claims.append(
-        claim(
+        paper.claim(
           "cache bytes saved, %: \(text), scales counted",
           source: "\(note); Llama-2-7B in groups of \(rank) latents", published: JSON(published),
           ours: JSON(ours), kind: .counted,
@@ -280,7 +270,7 @@ struct PaluReproduction {
     }
     let ratio = 1 / (1 - (try cost(352, 3)).savedShare)
     claims.append(
-      claim(
+      paper.claim(
         "cache smaller by, 30 % off, 3 bits",
         source: "a public note of the paper's LongBench table",
         published: 7.59, ours: JSON(ratio), kind: .counted, error: 100 * (ratio / 7.59 - 1),

@@ -2,23 +2,13 @@ import DeviceModel
 import QuantKernels
 
 extension QuickReproduction {
-  private static let paper = "QUICK"
-  private static let whole = "quantkernels reproduce --only quick"
+  private static let paper = Paper.quick
 
   /// The paper's claims beside ours, the headlines first, then every cell.
   var claims: [Claim] { counted + headlines + cells + unscored }
 
   private func perStep(_ product: SimulatedMatmul, _ value: Int) -> Double {
     Double(value) / Double(max(1, product.warpSteps))
-  }
-
-  private func claim(
-    _ text: String, source: String, published: JSON, ours: JSON, kind: Claim.Kind,
-    error: Double? = nil, _ verdict: Claim.Verdict, command: String? = nil
-  ) -> Claim {
-    Claim(
-      paper: Self.paper, claim: text, source: source, published: published, ours: ours,
-      kind: kind, errorPercent: error, verdict: verdict, command: command ?? Self.whole)
   }
 
   /// What QUICK removes, counted.
@@ -33,43 +23,43 @@ extension QuickReproduction {
       "quantkernels simulate matmul --device rtx4090 --kernel \(kernel) --m 16 --n 8192 --k 8192"
     }
     return [
-      claim(
+      Self.paper.claim(
         "shared wavefronts a warp step, AWQ", source: "derived from AutoAWQ_kernels",
         published: 80, ours: JSON(awqWavefronts), kind: .counted,
         error: 100 * (awqWavefronts / 80 - 1), awqWavefronts == 80 ? .holds : .off,
         command: m16("awq")),
-      claim(
+      Self.paper.claim(
         "shared wavefronts a warp step, QUICK", source: "derived from SqueezeBits/QUICK",
         published: 16, ours: JSON(quickWavefronts), kind: .counted,
         error: 100 * (quickWavefronts / 16 - 1), quickWavefronts == 16 ? .holds : .off,
         command: m16("quick")),
-      claim(
+      Self.paper.claim(
         "shared wavefronts, AWQ : QUICK", source: "derived from both sources", published: 5,
         ours: JSON(awqWavefronts / quickWavefronts), kind: .counted,
         error: 100 * (awqWavefronts / quickWavefronts / 5 - 1),
         awqWavefronts / quickWavefronts == 5 ? .holds : .off),
-      claim(
+      Self.paper.claim(
         "the write-back of weights has bank conflicts (documented rule)",
         source: "QUICK abstract (arXiv 2402.10076)", published: "conflicts",
         ours: .string("\(writeBack.conflicts) of \(writeBack.wavefronts)"), kind: .counted,
         writeBack.conflicts > 0 ? .holds : .fails, command: m16("awq")),
-      claim(
+      Self.paper.claim(
         "conflicts a warp step in the store of activations, AWQ and QUICK",
         source: "derived from both sources", published: 4,
         ours: JSON(perStep(quick, site(quick, "store A").conflicts)), kind: .counted,
         error: 100 * (perStep(quick, site(quick, "store A").conflicts) / 4 - 1),
         site(quick, "store A").conflicts == site(awq, "store A").conflicts ? .holds : .off,
         command: m16("quick")),
-      claim(
+      Self.paper.claim(
         "conflicts in our improved kernel", source: "none; our own", published: .null,
         ours: JSON(improved.loopCounters.sharedMemory.conflicts), kind: .counted, .unscored,
         command: m16("quick-improved")),
-      claim(
+      Self.paper.claim(
         "shared wavefronts a warp step, ours improved", source: "none; our own",
         published: .null,
         ours: JSON(perStep(improved, improved.loopCounters.sharedMemory.wavefronts)),
         kind: .counted, .unscored, command: m16("quick-improved")),
-      claim(
+      Self.paper.claim(
         "shared wavefronts a warp step, Marlin", source: "not published", published: .null,
         ours: JSON(perStep(marlin, marlin.loopCounters.sharedMemory.wavefronts)),
         kind: .counted, .unscored, command: m16("marlin")),
@@ -81,7 +71,7 @@ extension QuickReproduction {
     let plain = scores { $0.plain }
     let fitted = scores { $0.fitted }
     func bar(_ name: String, _ value: Double, _ limit: Double) -> Claim {
-      claim(
+      Self.paper.claim(
         name, source: PublishedQuick.source, published: .string("≤ \(fixed(limit, 0)) %"),
         ours: JSON(value), kind: .modelled, value <= limit ? .holds : .off)
     }
@@ -93,23 +83,23 @@ extension QuickReproduction {
       bar("mean error of times, M ≥ 64, no constant, %", plain.time, 22),
       bar("mean error of QUICK : AWQ, one constant a device, %", fitted.ratio, 10),
       bar("mean error of times, one constant a device, %", fitted.time, 15),
-      claim(
+      Self.paper.claim(
         "pairs of fp16, AWQ, QUICK in the published order, no constant",
         source: PublishedQuick.source, published: .string("≥ 90 %"),
         ours: .string("\(plain.ranked) of \(plain.pairs)"), kind: .modelled,
         10 * plain.ranked >= 9 * plain.pairs ? .holds : .off),
-      claim(
+      Self.paper.claim(
         "the same with one constant a device", source: PublishedQuick.source,
         published: .string("≥ 90 %"), ours: .string("\(fitted.ranked) of \(fitted.pairs)"),
         kind: .modelled, 10 * fitted.ranked >= 9 * fitted.pairs ? .holds : .off),
-      claim(
+      Self.paper.claim(
         "the constants: factor on global latency, fitted on M ≤ 32",
         source: "this command", published: .null,
         ours: .string(
           constants.sorted { $0.key < $1.key }.map { "\($0.key) \(fixed($0.value.value, 1))" }
             .joined(separator: ", ")),
         kind: .modelled, .unscored),
-      claim(
+      Self.paper.claim(
         "speed-up over AWQ at batch 256, four GPUs", source: "QUICK abstract",
         published: "1.33–1.91", ours: .string("\(fixed(least, 2))–\(fixed(most, 2))"),
         kind: .modelled,
@@ -128,7 +118,7 @@ extension QuickReproduction {
       }
       func time(_ kernel: String, _ published: Double, _ ours: Double, _ tag: String) -> Claim {
         let error = 100 * (ours / published - 1)
-        return claim(
+        return Self.paper.claim(
           "\(place) \(kernel) µs\(tag)", source: PublishedQuick.source,
           published: JSON(published), ours: JSON(ours), kind: .modelled, error: error,
           abs(error) <= 22 ? .holds : .off,
@@ -145,7 +135,7 @@ extension QuickReproduction {
         let ours = times.awq / times.quick
         let error = 100 * (ours / published - 1)
         list.append(
-          claim(
+          Self.paper.claim(
             "\(place) QUICK : AWQ\(tag)", source: PublishedQuick.source,
             published: JSON(published), ours: JSON(ours), kind: .modelled, error: error,
             abs(error) <= 17 ? .holds : .off))
@@ -161,13 +151,13 @@ extension QuickReproduction {
       let causes = row.causes.factors.map { "\($0.cause.rawValue) \(fixed($0.factor, 2))" }
         .joined(separator: " × ")
       return [
-        claim(
+        Self.paper.claim(
           "\(place) causes of QUICK's speed-up", source: "not published", published: .null,
           ours: .string(causes), kind: .modelled, .unscored),
-        claim(
+        Self.paper.claim(
           "\(place) quick-improved µs", source: "our own kernel", published: .null,
           ours: JSON(row.plain.improved), kind: .modelled, .unscored),
-        claim(
+        Self.paper.claim(
           "\(place) marlin µs", source: "no published cell on these devices", published: .null,
           ours: JSON(row.plain.marlin), kind: .modelled, .unscored),
       ]

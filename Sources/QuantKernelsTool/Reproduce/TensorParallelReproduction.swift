@@ -7,8 +7,7 @@ import QuantKernels
 /// largest of ours, every modelled cell is listed, and each headline is also given over ×¼ … ×4 of
 /// what the model rests on.
 struct TensorParallelReproduction {
-  private static let paper = "TP-aware dequantization"
-  private static let whole = "quantkernels reproduce --only tp-aware"
+  private static let paper = Paper.tpAware
   private static let abstract = "arXiv 2402.04925, abstract"
   private static let ranks = [1, 2, 4, 8]
   private static let counts = [1, 2, 4, 8, 16]
@@ -28,15 +27,6 @@ struct TensorParallelReproduction {
     }
     claims += try Self.onThreads(threads: threads)
     self.claims = claims
-  }
-
-  private static func claim(
-    _ text: String, source: String, published: JSON = .null, ours: JSON, kind: Claim.Kind,
-    error: Double? = nil, _ verdict: Claim.Verdict, command: String = whole
-  ) -> Claim {
-    Claim(
-      paper: paper, claim: text, source: source, published: published, ours: ours, kind: kind,
-      errorPercent: error, verdict: verdict, command: command)
   }
 
   // MARK: Modelled machines
@@ -114,7 +104,7 @@ struct TensorParallelReproduction {
     let best = try block.largest(models())
     let error = (best.ratio / published - 1) * 100
     var claims = [
-      claim(
+      paper.claim(
         "\(name): largest TP-aware : naive (\(best.place))",
         source: "\(abstract); which machine, T and M is not published",
         published: JSON(published), ours: JSON(best.ratio), kind: .modelled, error: error,
@@ -122,7 +112,7 @@ struct TensorParallelReproduction {
     ]
     let half = try block.largest(models(.float16))
     claims.append(
-      claim(
+      paper.claim(
         "\(name): the same with binary16 weights (\(half.place))",
         source: "\(abstract); the weights' type is not published", published: JSON(published),
         ours: JSON(half.ratio), kind: .modelled, error: (half.ratio / published - 1) * 100,
@@ -132,7 +122,7 @@ struct TensorParallelReproduction {
     ] {
       let best = try block.largest(of: scheme, models())
       claims.append(
-        claim(
+        paper.claim(
           "\(name): largest TP-aware : \(text) (\(best.place))", source: "not in the paper",
           ours: JSON(best.ratio), kind: .modelled, .unscored))
     }
@@ -142,7 +132,7 @@ struct TensorParallelReproduction {
     }
     let grows = zip(gains, gains.dropFirst()).allSatisfy { $0 < $1 }
     claims.append(
-      claim(
+      paper.claim(
         "\(name): gain at M = 1 grows with T = 1, 2, 4, 8, DGX A100",
         source: "third-party summaries of the paper", published: "grows",
         ours: .string(gains.map { fixed($0, 2) }.joined(separator: " ")), kind: .modelled,
@@ -170,7 +160,7 @@ struct TensorParallelReproduction {
       }
       let survives = naive.allSatisfy { $0 > 1 } && local.allSatisfy { $0 > 1 }
       claims.append(
-        claim(
+        paper.claim(
           "\(block.shape.name): largest gains over ×¼…×4 of \(name)", source: "not published",
           ours: .string("naive \(list(naive)); local sort \(list(local))"), kind: .modelled,
           survives ? .holds : .fails))
@@ -187,7 +177,7 @@ struct TensorParallelReproduction {
       }
     }
     claims.append(
-      claim(
+      paper.claim(
         "\(block.shape.name): (α, β) × (¼, ¼) (¼, 4) (4, ¼) (4, 4)", source: "not published",
         ours: .string(corners.map { fixed($0, 2) }.joined(separator: " ")), kind: .modelled,
         corners.allSatisfy { $0 > 1 } ? .holds : .fails))
@@ -211,7 +201,7 @@ struct TensorParallelReproduction {
           let naive = try block.ratio(.naive, to: .tpAware, model, ranks: ranks, count: count)
           let local = try block.ratio(.localSort, to: .tpAware, model, ranks: ranks, count: count)
           claims.append(
-            claim(
+            paper.claim(
               "\(block.shape.name), \(model.machine.identifier), T = \(ranks), M = \(count)",
               source: "tables not to be had",
               ours: .string(
@@ -242,7 +232,7 @@ struct TensorParallelReproduction {
     let hidden = Double(block.shape.hidden)
     let expected = hidden / (hidden + 2 * Double(block.shape.outputs))
     let holds = shares.count == 15 && shares.allSatisfy { abs($0 - expected) < 1e-9 }
-    return claim(
+    return paper.claim(
       "\(block.shape.name): collectives 2 → 1, share of bytes saved (ring)",
       source: "derived from the schedules", published: .string("\(fixed(expected * 100, 1)) %"),
       ours: .string("\(fixed((shares.first ?? .nan) * 100, 1)) %"), kind: .counted,
@@ -267,7 +257,7 @@ struct TensorParallelReproduction {
         result.cells.allSatisfy { $0.scheme == .localSort ? $0.difference < 0.05 : $0.isEqual })
     }
     claims.append(
-      claim(
+      paper.claim(
         "TP-aware and all-to-all have naive's bits, T = 1, 2, 4, 8 threads",
         source: "our own promise",
         ours: .string(equal.map { $0 ? "equal" : "different" }.joined(separator: " ")),
@@ -279,13 +269,13 @@ struct TensorParallelReproduction {
     ).measure(rounds: 15, comparesPlain: false)
     for cell in result.cells where cell.scheme != .tpAware {
       claims.append(
-        claim(
+        paper.claim(
           "\(cell.scheme.rawValue) : TP-aware on 2 threads, a quarter of Llama-70B, M = \(cell.count)",
           source: "not published", ours: .string("\(cell.ratios.text(decimals: 3))×"),
           kind: .measured, .unscored, command: "quantkernels bench tensor-parallel"))
     }
     claims.append(
-      claim(
+      paper.claim(
         "the offline pass of that block, once", source: "not published",
         ours: .string(
           "\(fixed(result.offline.seconds, 2)) s, peak + "

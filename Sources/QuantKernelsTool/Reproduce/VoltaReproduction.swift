@@ -7,8 +7,7 @@ import QuantKernels
 /// The paper's tables, its exact layout and its tiles are not public; ours are stated in
 /// ``FlashAttentionKernel``. Each ratio is shown over ×¼ … ×4 of every number without a source.
 struct VoltaReproduction {
-  private static let paper = "FastAttention"
-  private static let whole = "quantkernels reproduce --only fast-attention"
+  private static let paper = Paper.fastAttention
   private static let abstract = "arXiv 2410.16663, abstract"
   private static let lengths = [512, 1024, 2048, 4096, 8192, 16384]
   private static let heads = 32
@@ -22,15 +21,6 @@ struct VoltaReproduction {
     for width in [128, 64] { claims += try Self.operators(width, simulator) }
     claims += try Self.halfSums(simulator)
     self.claims = claims
-  }
-
-  private static func claim(
-    _ text: String, source: String, published: JSON, ours: JSON, kind: Claim.Kind,
-    error: Double? = nil, _ verdict: Claim.Verdict, command: String? = nil
-  ) -> Claim {
-    Claim(
-      paper: paper, claim: text, source: source, published: published, ours: ours, kind: kind,
-      errorPercent: error, verdict: verdict, command: command ?? whole)
   }
 
   private static func shape(_ length: Int, _ width: Int) throws(QuantError)
@@ -70,15 +60,15 @@ struct VoltaReproduction {
     ).counters
     let stored = throughShared.sites.first { $0.name == "P store" }?.shared
     return [
-      claim(
+      paper.claim(
         "passes of a key operand's load, rows of 256 bytes", source: "derived from the bank rule",
         published: 8, ours: JSON(plain.ways), kind: .counted,
         plain.ways == 8 ? .holds : .off, command: command("volta", 1024, 128)),
-      claim(
+      paper.claim(
         "conflicts with the redesigned layout, whole kernel", source: "derived",
         published: 0, ours: JSON(swizzled.conflicts), kind: .counted,
         swizzled.conflicts == 0 ? .holds : .off, command: command("volta", 1024, 128)),
-      claim(
+      paper.claim(
         "bytes of P through shared memory, ours and xformers'",
         source: "a public note: P converted by six shuffles, not through shared memory",
         published: .string("0"), ours: .string("0, \(stored?.bytes ?? 0)"), kind: .counted,
@@ -118,12 +108,12 @@ struct VoltaReproduction {
     if width == 128 {
       let error = 100 * (most / 1.43 - 1)
       claims.append(
-        claim(
+        paper.claim(
           "V100 against xformers, d = 128, causal, at most", source: abstract, published: 1.43,
           ours: JSON(most), kind: .modelled, error: error, error.magnitude <= 17 ? .holds : .off))
     } else {
       claims.append(
-        claim(
+        paper.claim(
           "V100 against xformers, d = 64, causal", source: "a public note",
           published: "1.03–1.17", ours: .string("\(fixed(least, 2))–\(fixed(most, 2))"),
           kind: .modelled,
@@ -131,18 +121,18 @@ struct VoltaReproduction {
             ? .holds : .off))
     }
     claims.append(
-      claim(
+      paper.claim(
         "V100 against xformers by length, d = \(width)", source: "not published",
         published: .null, ours: .string(text(ratios)), kind: .modelled, .unscored))
     claims.append(
-      claim(
+      paper.claim(
         "fused against unfused on V100 by length, d = \(width)", source: "not published",
         published: .null, ours: .string(text(unfused)), kind: .modelled, .unscored))
     // Whether the kernel stays the faster one whatever the number without a source is.
     for entry in longest?.sensitivities() ?? [] {
       let range = entry.range
       claims.append(
-        claim(
+        paper.claim(
           "faster over ×¼ … ×4 of \(entry.parameter)", source: "no source for the number",
           published: .null,
           ours: .string("\(fixed(range.lowerBound, 2))–\(fixed(range.upperBound, 2))"),
@@ -183,7 +173,7 @@ struct VoltaReproduction {
       size += Double(one) * Double(one)
     }
     return [
-      claim(
+      paper.claim(
         "normalized mean square error that binary16 sums of scores add",
         source: "the paper's appendix B uses them; its error is not published",
         published: .null, ours: .string("\(fixed(1e6 * square / max(size, 1e-30), 2))e-6"),

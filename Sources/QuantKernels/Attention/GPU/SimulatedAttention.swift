@@ -26,7 +26,7 @@ public struct SimulatedAttention: SimulatedLaunches {
   /// The device.
   public private(set) var device: DeviceSpec
   /// What was launched, in order: one kernel when fused, three when not, none without queries.
-  public internal(set) var parts: [Part]
+  public private(set) var parts: [Part]
   /// Lane accesses that were simulated (not multiplied by what they stand for).
   public let simulatedLaneAccesses: Int
   /// Seconds that the simulation took on this machine.
@@ -41,20 +41,11 @@ public struct SimulatedAttention: SimulatedLaunches {
       ? shape.heads * shape.queryLength * ((shape.keyLength + 63) / 64 * 64) * 2 : 0
   }
 
-  /// The same kernel and grid on another device of its generation: counters stay, time changes.
-  public func moved(to device: DeviceSpec) -> SimulatedAttention {
+  /// The same with other parts, or timed on another device.
+  public func replacing(device: DeviceSpec, parts: [SimulatedAttention.Part]) -> Self {
     var copy = self
     copy.device = device
-    for index in copy.parts.indices {
-      copy.parts[index].launch = copy.parts[index].launchOn(device)
-    }
-    return copy
-  }
-
-  /// The same with every part's launch changed: for sensitivities.
-  public func changingLaunches(_ change: (inout Launch) -> Void) -> SimulatedAttention {
-    var copy = self
-    for index in copy.parts.indices { change(&copy.parts[index].launch) }
+    copy.parts = parts
     return copy
   }
 

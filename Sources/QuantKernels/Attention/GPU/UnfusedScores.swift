@@ -31,6 +31,31 @@ struct UnfusedScores: Sendable {
   func offset(head: Int, row: Int) -> Int {
     isStrip ? 0 : (head * rows + row) * pitch * 2
   }
+
+  /// Scores that a warp reads or writes of a row at once, 8 a lane.
+  static let keysPerStep = 256
+  /// Steps of a row.
+  var steps: Int { (pitch + Self.keysPerStep - 1) / Self.keysPerStep }
+
+  /// Reads a step of the row that starts at byte `start`.
+  func load(
+    _ step: Int, _ start: Int, site: Int, _ warp: inout Warp
+  ) throws(DeviceError) -> Registers4 {
+    try warp.loadGlobal(from: buffer, at: addresses(step, start), mask: mask(step), site: site)
+  }
+
+  /// Writes it.
+  func store(
+    _ words: Registers4, _ step: Int, _ start: Int, site: Int, _ warp: inout Warp
+  ) throws(DeviceError) {
+    try warp.storeGlobal(words, to: buffer, at: addresses(step, start), mask: mask(step), site: site)
+  }
+
+  private func addresses(_ step: Int, _ start: Int) -> Lanes<UInt32> {
+    .each { UInt32(truncatingIfNeeded: start + step * Self.keysPerStep * 2) &+ $0 * 16 }
+  }
+
+  private func mask(_ step: Int) -> LaneMask { .first((pitch - step * Self.keysPerStep) / 8) }
 }
 
 /// The softmax between the two products: a warp a row, S in, P out in its place, in two passes.
@@ -52,8 +77,7 @@ struct UnfusedSoftmax: RepeatingKernel {
   var warpsPerBlock: Int { 4 }
   var sharedBytesPerBlock: Int { 0 }
   private var rowTiles: Int { (shape.queryLength + 3) / 4 }
-  /// 8 keys a lane.
-  private var steps: Int { (scores.pitch + 255) / 256 }
+  private var steps: Int { scores.steps }
   private var staysInRegisters: Bool { steps <= 4 }
 
   func makeRegisters() -> Registers { Registers() }
@@ -84,7 +108,7 @@ struct UnfusedSoftmax: RepeatingKernel {
       var sum = Lanes<Float>()
       var kept: [Registers4] = []
       for step in order {
-        let words = try load(step, start, site: 0, &warp)
+        let words = try scores.load(step, start, site: 0, &warp)
         if staysInRegisters { kept.append(words) }
         for word in 0..<4 {
           let pair = Half2.unpack(words[word])
@@ -108,7 +132,7 @@ struct UnfusedSoftmax: RepeatingKernel {
       }
       let total = LaneMath.reduce(part, over: [1, 2, 4, 8, 16], &warp) { $0 + $1 }
       for (number, step) in order.enumerated() {
-        let words = staysInRegisters ? kept[number] : try load(step, start, site: 1, &warp)
+        let words = staysInRegisters ? kept[number] : try scores.load(step, start, site: 1, &warp)
         var out = Registers4()
         for word in 0..<4 {
           let pair = Half2.unpack(words[word])
@@ -122,8 +146,7 @@ struct UnfusedSoftmax: RepeatingKernel {
           }
           out[word] = Half2.pack(low: parts[0], high: parts[1])
         }
-        try warp.storeGlobal(
-          out, to: scores.buffer, at: addresses(step, start), mask: mask(step), site: 2)
+        try scores.store(out, step, start, site: 2, &warp)
       }
       // A score: to float32; maximum, two multiply-adds and two exponentials; then one of each, a
       // product and the way back.
@@ -134,19 +157,6 @@ struct UnfusedSoftmax: RepeatingKernel {
       warp.count(.integer, count * (shape.isCausal ? 32 : 4))
       warp.count(.control, 2 * count)
     }
-  }
-
-  private func addresses(_ step: Int, _ start: Int) -> Lanes<UInt32> {
-    .each { UInt32(truncatingIfNeeded: start + step * 512) &+ $0 * 16 }
-  }
-
-  private func mask(_ step: Int) -> LaneMask { .first((scores.pitch - step * 256) / 8) }
-
-  private func load(
-    _ step: Int, _ start: Int, site: Int, _ warp: inout Warp
-  ) throws(DeviceError) -> Registers4 {
-    try warp.loadGlobal(
-      from: scores.buffer, at: addresses(step, start), mask: mask(step), site: site)
   }
 }
 

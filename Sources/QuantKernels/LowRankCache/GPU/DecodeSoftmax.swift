@@ -20,8 +20,7 @@ struct DecodeSoftmax: WarpKernel {
   /// As many as the row has steps for.
   var warpsPerBlock: Int { min(32, steps) }
   var sharedBytesPerBlock: Int { 8 * 32 }
-  /// 256 keys.
-  private var steps: Int { (scores.pitch + 255) / 256 }
+  private var steps: Int { scores.steps }
   func makeRegisters() -> Registers { Registers() }
   var blockClasses: [BlockClass] { [BlockClass(representative: 0, count: heads)] }
 
@@ -33,7 +32,7 @@ struct DecodeSoftmax: WarpKernel {
       var count = 0
       for step in stride(from: warp.index, to: steps, by: warpsPerBlock) {
         count += 1
-        let words = try load(step, start, site: 0, &warp)
+        let words = try scores.load(step, start, site: 0, &warp)
         for word in 0..<4 {
           let pair = Half2.unpack(words[word])
           for (half, values) in [pair.low, pair.high].enumerated() {
@@ -78,7 +77,7 @@ struct DecodeSoftmax: WarpKernel {
       var count = 0
       for step in stride(from: warp.index, to: steps, by: warpsPerBlock) {
         count += 1
-        let words = try load(step, start, site: 3, &warp)
+        let words = try scores.load(step, start, site: 3, &warp)
         var out = Registers4()
         for word in 0..<4 {
           let pair = Half2.unpack(words[word])
@@ -92,8 +91,7 @@ struct DecodeSoftmax: WarpKernel {
           }
           out[word] = Half2.pack(low: parts[0], high: parts[1])
         }
-        try warp.storeGlobal(
-          out, to: scores.buffer, at: addresses(step, start), mask: mask(step), site: 4)
+        try scores.store(out, step, start, site: 4, &warp)
       }
       warp.count(.conversion, 12 * count)
       warp.count(.float, 8 * 2 * count)
@@ -115,16 +113,5 @@ struct DecodeSoftmax: WarpKernel {
       $0 == 0 && !$1.isNaN ? 0 : $0 * LaneMath.exp2($1 * Self.log2E)
     }
     return (whole, LaneMath.reduce(part, over: distances, &warp) { $0 + $1 })
-  }
-
-  private func addresses(_ step: Int, _ start: Int) -> Lanes<UInt32> {
-    .each { UInt32(truncatingIfNeeded: start + step * 512) &+ $0 * 16 }
-  }
-  private func mask(_ step: Int) -> LaneMask { .first((scores.pitch - step * 256) / 8) }
-  private func load(
-    _ step: Int, _ start: Int, site: Int, _ warp: inout Warp
-  ) throws(DeviceError) -> Registers4 {
-    try warp.loadGlobal(
-      from: scores.buffer, at: addresses(step, start), mask: mask(step), site: site)
   }
 }

@@ -36,7 +36,7 @@ public struct SimulatedLowRankAttention: SimulatedLaunches {
   public let scope: Scope
   public private(set) var device: DeviceSpec
   /// What was launched, in order.
-  public internal(set) var parts: [SimulatedAttention.Part]
+  public private(set) var parts: [SimulatedAttention.Part]
   /// Lane accesses that were simulated (not multiplied by what they stand for).
   public let simulatedLaneAccesses: Int
   /// Seconds that the simulation took on this machine.
@@ -44,28 +44,17 @@ public struct SimulatedLowRankAttention: SimulatedLaunches {
 
   public var label: String { kernel.rawValue }
 
-  /// The same kernels and grids on another device: counters stay, time changes.
-  public func moved(to device: DeviceSpec) -> SimulatedLowRankAttention {
+  /// The same with other parts, or timed on another device.
+  public func replacing(device: DeviceSpec, parts: [SimulatedAttention.Part]) -> Self {
     var copy = self
     copy.device = device
-    for index in copy.parts.indices {
-      copy.parts[index].launch = copy.parts[index].launchOn(device)
-    }
-    return copy
-  }
-
-  /// The same with every part's launch changed: for sensitivities.
-  public func changingLaunches(_ change: (inout Launch) -> Void) -> SimulatedLowRankAttention {
-    var copy = self
-    for index in copy.parts.indices { change(&copy.parts[index].launch) }
+    copy.parts = parts
     return copy
   }
 
   /// The parts of these names alone.
   public func only(_ names: Set<String>) -> SimulatedLowRankAttention {
-    var copy = self
-    copy.parts = parts.filter { names.contains($0.name) }
-    return copy
+    replacing(device: device, parts: parts.filter { names.contains($0.name) })
   }
 
   /// What reads keys, in any way: scores.
