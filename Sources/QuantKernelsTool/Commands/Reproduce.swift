@@ -36,7 +36,8 @@ struct Reproduce: ParsableCommand {
     guard let report else { return finish(try work(), since: start) }
     var found: Reproduction?
     // Opened before the work, so that a path which cannot be written is refused at once.
-    try AtomicFile.write(to: report, isCancelled: { Interruption.isRequested }) {
+    let isCancelled = { Interruption.isRequested }
+    try AtomicFile.write(to: report, isCancelled: isCancelled) {
       (file) throws(QuantError) in
       let reproduction = try work()
       let page = reproduction.page(

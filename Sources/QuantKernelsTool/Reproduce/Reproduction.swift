@@ -17,7 +17,7 @@ struct Reproduction {
   ///   - drawsFigures: whether figures are wanted, and what only they need is measured.
   /// - Throws: ``QuantError`` when memory is short or Ctrl-C comes.
   init(only: Paper?, threads: Int, drawsFigures: Bool) throws(QuantError) {
-    let processor = ProcessorMeasurements(threads: threads)
+    let processor = ProcessorMeasurements(threads: threads, seconds: drawsFigures ? 1 : 0.4)
     var results: [PaperResult] = []
     for paper in Paper.allCases where only ?? paper == paper {
       try Interruption.check()
