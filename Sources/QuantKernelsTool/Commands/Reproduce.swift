@@ -78,9 +78,11 @@ struct Reproduce: ParsableCommand {
       lines.append("\(result.paper.title), \(result.paper.reference)")
       lines += result.claims.map(\.text)
     }
+    let cells = claims.filter(\.isDetail)
     lines.append(
-      "\(Claim.summary(claims.filter { !$0.isDetail })); \(claims.count { $0.isDetail }) more cells: "
-        + "\(Claim.summary(claims.filter(\.isDetail))); \(fixed(seconds, 1)) s")
+      Claim.summary(claims.filter { !$0.isDetail })
+        + (cells.isEmpty ? "" : "; \(cells.count) more cells: \(Claim.summary(cells))")
+        + "; \(fixed(seconds, 1)) s")
     if let report { lines.append("the page: \(report)") }
     common.finish(json, text: lines.joined(separator: "\n"))
   }

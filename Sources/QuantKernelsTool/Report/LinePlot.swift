@@ -10,8 +10,8 @@ struct LinePlot {
 
   private static let width = 460.0
   private static let height = 312.0
-  private static let left = 52.0
-  private static let right = 446.0
+  private static let left = 60.0
+  private static let right = 442.0
   private static let top = 14.0
   private static let bottom = 262.0
 
@@ -34,7 +34,18 @@ struct LinePlot {
       "<title>\(escapedMarkup(title))</title>",
     ]
     lines += grid
-    for one in series where one.style == .reference { lines += reference(one) }
+    var room = PlotLabels(x: Self.left...Self.width, y: Self.top - 4...Self.bottom)
+    for one in listed {
+      let places = one.points.compactMap(position)
+      if one.style == .line { room.take(line: places) }
+      for place in places { room.take(place.x, place.y, radius: 5) }
+    }
+    for one in series where one.style == .reference {
+      room.take(line: one.points.compactMap(position))
+    }
+    for one in series where one.style == .reference { lines += reference(one, &room) }
+    // Under the markers, which a label's halo must not hide.
+    for one in listed { lines += labels(one, &room) }
     for (index, one) in listed.enumerated() { lines += curve(one, index) }
     if series.allSatisfy({ $0.points.allSatisfy { position($0) == nil } }) {
       lines.append(
@@ -109,23 +120,25 @@ struct LinePlot {
     for (point, place) in places {
       let title = "\(one.name): \(x.name(point.x)), \(PlotAxis.short(point.y))"
       lines.append(PlotLook.marker(index, place.x, place.y, title: title))
-      guard let label = point.label else { continue }
-      // Beside the marker, on the side where there is room.
-      let isLeft = place.x > Self.right - 8 * Double(label.count) - 12
-      lines.append(
-        Self.text(
-          place.x + (isLeft ? -8 : 8), max(place.y - 6, Self.top + 9), label,
-          anchor: isLeft ? "end" : "start", halo: true))
     }
     return lines
   }
 
-  private func reference(_ one: PlotSeries) -> [String] {
+  private func labels(_ one: PlotSeries, _ room: inout PlotLabels) -> [String] {
+    one.points.compactMap { point in
+      guard let label = point.label, let place = position(point) else { return nil }
+      let best = room.place(label, among: PlotLabels.around(place.x, place.y))
+      return Self.text(best.x, best.y, label, anchor: best.anchor, halo: true)
+    }
+  }
+
+  private func reference(_ one: PlotSeries, _ room: inout PlotLabels) -> [String] {
     let places = one.points.compactMap(position)
-    guard let last = places.last, places.count > 1 else { return [] }
+    guard let first = places.first, let last = places.last, places.count > 1 else { return [] }
+    let best = room.place(one.name, among: PlotLabels.along(first, last))
     return [
       "<path d=\"\(path(places))\" fill=\"none\" stroke=\"var(--axis)\" stroke-width=\"1.5\"/>",
-      Self.text(last.x - 4, last.y - 5, one.name, anchor: "end", fill: "var(--soft)", halo: true),
+      Self.text(best.x, best.y, one.name, anchor: best.anchor, fill: "var(--soft)", halo: true),
     ]
   }
 

@@ -17,7 +17,9 @@ struct PlotAxis {
   let range: ClosedRange<Double>
   let ticks: [Double]
 
-  /// More names than that run into one another.
+  /// More names than that run into one another: of given values, and of 1, 2 and 5 times powers of ten
+  /// that one axis may also show upright.
+  private static let mostGiven = 10
   private static let mostTicks = 8
 
   /// An axis that covers some values.
@@ -45,20 +47,22 @@ struct PlotAxis {
       range = first * step...last * step
       ticks = wanted ?? (0...Int(last - first)).map { (first + Double($0)) * step }
     case .logarithmic:
+      let extent: ClosedRange<Double>
       if let wanted {
         // Room for markers at both ends.
         let margin = 1 + 0.04 * log(max(2, most / least))
-        range = least / margin...most * margin
-        let inside = wanted.filter { range.contains($0) }
-        let stride = max(1, (inside.count + Self.mostTicks - 1) / Self.mostTicks)
+        extent = least / margin...most * margin
+        let inside = wanted.filter { extent.contains($0) }
+        let stride = max(1, (inside.count + Self.mostGiven - 1) / Self.mostGiven)
         ticks = inside.enumerated().filter { $0.offset % stride == 0 }.map(\.element)
       } else {
         let names = Self.decades(least, most)
         let low = names.last { $0 <= least } ?? least
         let high = names.first { $0 >= most && $0 > low } ?? 10 * low
-        range = low...high
-        ticks = Self.thinned(names.filter { range.contains($0) })
+        extent = low...high
+        ticks = Self.thinned(names.filter { extent.contains($0) })
       }
+      range = extent
     }
   }
 

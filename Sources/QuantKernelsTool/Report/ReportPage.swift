@@ -29,6 +29,7 @@ struct ReportPage {
   /// The page.
   var html: String {
     let name = "QuantKernels: five papers, their claims beside ours"
+    let cells = claims.count { $0.isDetail }
     let title =
       results.count == Paper.allCases.count
       ? name : "QuantKernels: claims beside ours"
@@ -39,8 +40,8 @@ struct ReportPage {
         "<title>\(escapedMarkup(title))</title>", "<style>\(ReportStyle.sheet)</style>", "</head>",
         "<body>", "<header>", "<h1>\(escapedMarkup(title))</h1>",
         "<p>\(escapedMarkup(Claim.summary(claims.filter { !$0.isDetail }))), of "
-          + "\(claims.count { !$0.isDetail }) claims; \(claims.count { $0.isDetail }) more cells stand "
-          + "below their tables.</p>",
+          + "\(claims.count { !$0.isDetail }) claims"
+          + (cells > 0 ? "; \(cells) more cells stand below their tables.</p>" : ".</p>"),
         contents, "</header>", "<main>", summary,
       ] + results.map(section) + [machineSection, "</main>", footer, "</body>", "</html>"])
       .filter { !$0.isEmpty }.joined(separator: "\n") + "\n"
@@ -81,7 +82,7 @@ struct ReportPage {
       hardware under its documented rules, or <b>modelled</b> from those counters. Modelled times stand \
       beside published ones with the error. A claim that does not hold says why.</p>
       \(Self.table(head, rows, numbersFrom: 1))
-      \(Self.table(["machine", ""], machineRows, numbersFrom: 2))
+      \(Self.table(["machine", ""], machineRows, numbersFrom: 2, isSlim: true))
       <p>This page: \(Self.code(command))</p></section>
       """
   }
@@ -124,7 +125,9 @@ struct ReportPage {
   private static func code(_ text: String) -> String { "<code>\(escapedMarkup(text))</code>" }
 
   /// A table in a box of its own that scrolls.
-  static func table(_ head: [String], _ rows: [[String]], numbersFrom: Int) -> String {
+  static func table(
+    _ head: [String], _ rows: [[String]], numbersFrom: Int, isSlim: Bool = false
+  ) -> String {
     func cell(_ tag: String, _ index: Int, _ text: String) -> String {
       "<\(tag)\(index >= numbersFrom ? " class=\"n\"" : "")>\(escapedMarkup(text))</\(tag)>"
     }
@@ -135,7 +138,8 @@ struct ReportPage {
         .joined()
         + "</tr>"
     }
-    return "<div class=\"box\" tabindex=\"0\"><table><thead><tr>\(top)</tr></thead><tbody>"
+    return
+      "<div class=\"box\(isSlim ? " slim" : "")\" tabindex=\"0\"><table><thead><tr>\(top)</tr></thead><tbody>"
       + body.joined(separator: "\n") + "</tbody></table></div>"
   }
 

@@ -31,6 +31,7 @@ enum ReportStyle {
     .soft{color:var(--soft)}
     .box{overflow-x:auto;-webkit-overflow-scrolling:touch;border:1px solid var(--line);
     border-radius:8px;background:var(--card);margin:.7em 0}
+    .slim{max-width:560px}
     table{border-collapse:collapse;width:100%;font-size:.92rem}
     caption{text-align:left;padding:.5em .7em;color:var(--soft)}
     th,td{text-align:left;vertical-align:top;padding:.45em .7em;border-bottom:1px solid var(--line)}
@@ -54,7 +55,7 @@ enum ReportStyle {
     figure.wide{grid-column:1/-1}
     figure svg{display:block;width:100%;height:auto;font-family:inherit}
     figure .scroll{overflow-x:auto}
-    figure .scroll svg{min-width:640px}
+    figure .scroll svg{min-width:640px;max-width:820px}
     .halo{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
     .legend{list-style:none;padding:0;margin:.5em 0;display:flex;flex-wrap:wrap;gap:.15em 1em;
     font-size:.9rem}
@@ -71,7 +72,9 @@ enum ReportStyle {
     .claims tr{padding:.6em 0;border-bottom:1px solid var(--line)}
     .claims tr:last-child{border-bottom:0}
     .claims td,.claims th{border:0;padding:.12em .8em;white-space:normal}
-    .claims td.n{text-align:left}
+    .claims td:nth-child(n+2):nth-child(-n+5){display:inline-block;padding-right:.2em}
+    .claims td:nth-child(n+2):nth-child(-n+5).void{display:none}
+    .claims td.n{text-align:left;white-space:normal}
     .claims td:nth-child(2),.claims td:nth-child(3){max-width:none}
     .claims td[data-name]::before{content:attr(data-name) ": ";color:var(--soft)}
     .claims td.void{display:none}}

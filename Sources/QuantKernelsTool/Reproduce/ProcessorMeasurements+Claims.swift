@@ -25,8 +25,14 @@ extension ProcessorMeasurements {
   }
 
   /// Ternary weights against float16 ones in one cold row.
-  func bitnetClaims() throws(QuantError) -> [Claim] {
-    let rows = try coldRows()
+  func bitnetClaims() throws(QuantError) -> [Claim] { coldRowClaims(try coldRows()) }
+
+  /// The first of them, in seconds.
+  func shortBitnetClaims() throws(QuantError) -> [Claim] {
+    coldRowClaims([try coldRow("f16"), try coldRow("ternary")])
+  }
+
+  private func coldRowClaims(_ rows: [MatmulReport]) -> [Claim] {
     guard let half = rows.first(where: { $0.weights.typeName.lowercased() == "f16" }) else {
       return []
     }

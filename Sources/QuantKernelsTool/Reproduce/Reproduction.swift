@@ -6,8 +6,8 @@ struct Reproduction {
   let results: [PaperResult]
   /// Figures of this processor that belong to no paper.
   let machineFigures: [Figure]
-  /// The limits that were measured on the way; nil where nothing was.
-  let limits: LimitSamples?
+  /// The limits that were measured on the way; empty where nothing was.
+  let limits: LimitSamples
 
   /// The papers in full.
   ///
@@ -74,6 +74,7 @@ struct Reproduction {
   ///
   /// - Throws: ``QuantError`` when memory is short or Ctrl-C comes.
   init(shortOf only: Paper?, threads: Int) throws(QuantError) {
+    let processor = ProcessorMeasurements(threads: threads, seconds: 0.3)
     var results: [PaperResult] = []
     for paper in Paper.allCases where only ?? paper == paper {
       try Interruption.check()
@@ -81,7 +82,7 @@ struct Reproduction {
         switch paper {
         case .quick: try QuickReproduction.short(threads: threads)
         case .tpAware: try TensorParallelReproduction.short()
-        case .bitnet: try BitNetReproduction.short()
+        case .bitnet: try BitNetReproduction.short() + processor.shortBitnetClaims()
         case .palu: try PaluReproduction.short(threads: threads)
         case .fastAttention:
           try NPUAttentionReproduction.short() + VoltaReproduction.short(threads: threads)
@@ -90,7 +91,7 @@ struct Reproduction {
     }
     self.results = results
     machineFigures = []
-    limits = nil
+    limits = processor.samples
   }
 
   /// The page, in the words of the command that made it.
@@ -99,8 +100,8 @@ struct Reproduction {
       machine: ReportPage.Machine(
         processor: MachineName.processor, threads: threads,
         instructionSet: InstructionSet.best.rawValue, date: MachineName.date,
-        version: QuantKernelsTool.configuration.version,
-        limits: limits.map(Self.shown) ?? [], seconds: seconds),
+        version: QuantKernelsTool.version,
+        limits: Self.shown(limits), seconds: seconds),
       results: results, machineFigures: machineFigures, command: command)
   }
 

@@ -51,7 +51,9 @@ extension PaluReproduction {
         + "included as in the paper's script, 16-bit latents in groups of four heads.",
       plot: plot,
       commands: [
-        Self.moduleLoop("k in dense palu palu-group", "n in \(Self.list)", "$k", "$n", bits: "16")
+        Self.moduleLoop("k in dense palu palu-group", "n in \(Self.list)", "$k", "$n", bits: "16"),
+        Self.moduleLoop(
+          "k in dense palu", "n in \(Self.list)", "$k", "$n", ranks: (256, 256), bits: "16"),
       ])
   }
 
@@ -78,17 +80,19 @@ extension PaluReproduction {
       commands: [
         moduleLoop("b in 16 4 3 2", nil, "palu", "\(longest)", bits: "$b"),
         moduleLoop("b in 16 4 3 2", nil, "palu", "\(longest)", bits: "$b --no-rotary"),
+        moduleLoop("r in '' --no-rotary", nil, "dense", "\(longest)", bits: "16 $r"),
       ])
   }
 
   private static var list: String { lengths.map(String.init).joined(separator: " ") }
 
   private static func moduleLoop(
-    _ outer: String, _ inner: String?, _ kernel: String, _ length: String, bits: String
+    _ outer: String, _ inner: String?, _ kernel: String, _ length: String,
+    ranks: (keys: Int, values: Int) = (128, 384), bits: String
   ) -> String {
     let command =
       "quantkernels simulate low-rank --device rtx4090 --kernel \(kernel) --kv-length \(length) "
-      + "--heads 32 --head-dim 128 --key-rank 128 --value-rank 384 --bits \(bits) --model-width 4096 "
+      + "--heads 32 --head-dim 128 --key-rank \(ranks.keys) --value-rank \(ranks.values) --bits \(bits) --model-width 4096 "
       + "--concatenate"
     guard let inner else { return "for \(outer); do \(command); done" }
     return "for \(outer); do for \(inner); do \(command); done; done"
