@@ -11,6 +11,8 @@ struct PlotLabels {
   private struct Box {
     let x: ClosedRange<Double>
     let y: ClosedRange<Double>
+    /// How bad it is to cover it: least a piece of a line, most another label.
+    var weight = 1
 
     func overlaps(_ other: Box) -> Bool { x.overlaps(other.x) && y.overlaps(other.y) }
   }
@@ -25,7 +27,8 @@ struct PlotLabels {
 
   /// Something is drawn around a point.
   mutating func take(_ x: Double, _ y: Double, radius: Double) {
-    taken.append(Box(x: x - radius...x + radius, y: y - radius...y + radius))
+    taken.append(
+      Box(x: x - radius...x + radius, y: y - radius...y + radius, weight: radius > 2 ? 4 : 1))
   }
 
   /// A line is drawn through points.
@@ -46,14 +49,15 @@ struct PlotLabels {
       let left =
         place.anchor == "end"
         ? place.x - width : place.anchor == "middle" ? place.x - width / 2 : place.x
-      return Box(x: left...left + width, y: place.y - 10...place.y + 2.5)
+      return Box(x: left...left + width, y: place.y - 10...place.y + 2.5, weight: 20)
     }
     func cost(_ place: Place) -> Int {
       let box = box(place)
       let isInside =
         area.x.contains(box.x.lowerBound) && area.x.contains(box.x.upperBound)
         && area.y.contains(box.y.lowerBound) && area.y.contains(box.y.upperBound)
-      return taken.count { $0.overlaps(box) } + (isInside ? 0 : 100)
+      let covered = taken.reduce(0) { $0 + ($1.overlaps(box) ? $1.weight : 0) }
+      return covered + (isInside ? 0 : 100)
     }
     let best = places.min { cost($0) < cost($1) } ?? Place(x: 0, y: 0, anchor: "start")
     taken.append(box(best))

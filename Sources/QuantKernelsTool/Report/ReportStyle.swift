@@ -67,6 +67,7 @@ enum ReportStyle {
     color:var(--soft);white-space:nowrap}
     footer{padding-top:2em;padding-bottom:3em}
     @media (max-width:640px){
+    figure>svg{font-size:15.5px}
     .claims thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
     .claims,.claims tbody,.claims tr,.claims td,.claims th{display:block;width:auto;max-width:none}
     .claims tr{padding:.6em 0;border-bottom:1px solid var(--line)}
