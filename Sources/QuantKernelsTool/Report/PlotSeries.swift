@@ -6,8 +6,8 @@ struct PlotSeries {
     case line
     /// Markers alone.
     case points
-    /// A thin line without markers, of something that others are held against; its name stands at
-    /// its end.
+    /// A thin line without markers, of something that others are held against; its name stands
+    /// beside it.
     case reference
   }
 

@@ -57,10 +57,11 @@ final class ProcessorMeasurements {
         format: "int4", tokens: rows, outputs: Self.extent, inputs: Self.extent, group: 128,
         symmetric: false)
     }
+    for shape in shapes { try shape.checkMemory(copies: 4 * CacheSizes.lastLevel) }
     Console.progress("packing int4 weights")
     let weights = try shapes[0].randomWeights(instructionSet: .best, pool: pool)
     let reports = try shapes.map { shape throws(QuantError) in
-      try report(shape, weights, isWarm: false)
+      try report(shape, weights)
     }
     batchReports = reports
     return reports
@@ -81,18 +82,17 @@ final class ProcessorMeasurements {
     let shape = try MatmulShape(
       format: format, tokens: 1, outputs: Self.extent, inputs: Self.extent, group: nil,
       symmetric: false)
+    try shape.checkMemory(copies: 4 * CacheSizes.lastLevel)
     Console.progress("packing \(format) weights")
-    return try report(
-      shape, try shape.randomWeights(instructionSet: .best, pool: pool), isWarm: false)
+    return try report(shape, try shape.randomWeights(instructionSet: .best, pool: pool))
   }
 
   private func report(
-    _ shape: MatmulShape, _ weights: any MeasuredWeights, isWarm: Bool
+    _ shape: MatmulShape, _ weights: any MeasuredWeights
   ) throws(QuantError) -> MatmulReport {
-    try shape.checkMemory(copies: 4 * CacheSizes.lastLevel)
     let limits = try limits()
     let product = MatmulCase(
-      weights: try MatmulCase.copies(of: weights, tokens: shape.tokens, isWarm: isWarm),
+      weights: try MatmulCase.copies(of: weights, tokens: shape.tokens, isWarm: false),
       tokens: shape.tokens, arithmetic: .fast, pool: pool)
     let rounds = try product.measure(options: options, limits: limits)
     samples.merge(rounds.limits)
