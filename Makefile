@@ -1,5 +1,6 @@
 # Everything a newcomer types. Each target installs what it needs and is missing.
-#   make bench     build in release, fetch the model, print the machine's, the model's and the kernels' speed
+#   make bench     build in release, fetch the model, print the machine's, the model's and the kernels' speed and the papers'
+#                  headlines
 #   make test      the tests: on this processor, emulated older and ARM ones, and as a dependency of a clean package
 #   make docs      the documentation as a site, a warning being an error; every public symbol must have a comment
 #   make lint      formatting, and no build product under version control

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job: the machine's limits, the model's speed, the int4 kernels' speed, a generated sentence.
+# The main job: the machine's limits, the model's speed, the int4 kernels' speed, a generated sentence, the papers'
+# headlines.
 # --smoke: a short run of every command on a small model made on the spot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +27,7 @@ if [ "${1:-}" = --smoke ]; then
   "$tool" calibrate-kv --model "$work/tiny.gguf" --text CONTRIBUTING.md --context 64 --samples 16 \
     --gradient-samples 4 -o "$work/tiny.palu"
   "$tool" bench matmul --format int4 --m 16 --n 1024 --k 1024 --repetitions 1
+  "$tool" reproduce --short --report "$work/report.html"
   exit 0
 fi
 
@@ -49,3 +51,5 @@ for threads in "${counts[@]}"; do "$tool" bench model --model "$model" --threads
   && "$tool" bench matmul --shapes Benchmarks/Shapes/int4.txt --seconds 0.3
 echo "a generated sentence"
 "$tool" generate --model "$model" --prompt "Explain in one sentence why the sky is blue." -n 60
+echo "the papers' headlines (all claims, with plots: quantkernels reproduce --report report.html)"
+"$tool" reproduce --short

@@ -5,6 +5,8 @@ import QuantKernels
 /// scripts rely on them.
 @main
 struct QuantKernelsTool: ParsableCommand {
+  static let version = "0.1.0"
+
   static let configuration = CommandConfiguration(
     commandName: "quantkernels",
     abstract: "Quantized language models on this machine's processor.",
@@ -19,7 +21,7 @@ struct QuantKernelsTool: ParsableCommand {
         0 done, 64 bad usage, 65 bad data, 66 missing file, 69 not built in or not available here,
         70 our own fault, 130 interrupted
       """,
-    version: "0.1.0",
+    version: version,
     subcommands: [
       Generate.self, PerplexityCommand.self, Tokenize.self, Inspect.self, Convert.self,
       CalibrateKeysAndValues.self, Bench.self,

@@ -81,7 +81,8 @@ struct BenchMatmul: ParsableCommand {
         remedy: "leave it out")
     }
     for shape in shapes {
-      try shape.checkMemory(copies: warm || shape.tokens > 32 ? 0 : 4 * CacheSizes.lastLevel)
+      try shape.checkMemory(
+        copies: warm || shape.tokens > MatmulCase.mostColdTokens ? 0 : 4 * CacheSizes.lastLevel)
     }
     let pool = WorkerPool(threads: common.threadCount)
     let limits = try limitOptions.open(pool: pool, instructionSet: level)
@@ -89,11 +90,11 @@ struct BenchMatmul: ParsableCommand {
     for shape in shapes {
       Console.progress("packing weights")
       let weights = try shape.randomWeights(instructionSet: level, pool: pool)
-      let copies = try copies(of: weights, tokens: shape.tokens)
       let product = MatmulCase(
-        weights: copies, tokens: shape.tokens, arithmetic: exact ? .exact : .fast, pool: pool)
+        weights: try MatmulCase.copies(of: weights, tokens: shape.tokens, isWarm: warm),
+        tokens: shape.tokens, arithmetic: exact ? .exact : .fast, pool: pool)
       let report = MatmulReport(
-        shape: shape, weights: weights, copies: copies.count, isExact: exact,
+        shape: shape, weights: weights, copies: product.weights.count, isExact: exact,
         result: try product.measure(options: limitOptions, limits: limits),
         limits: limits)
       if self.shapes != nil, !common.json {
@@ -118,18 +119,5 @@ struct BenchMatmul: ParsableCommand {
         format: format ?? "", tokens: tokens ?? 0, outputs: outputs ?? 0, inputs: inputs ?? 0,
         group: group, symmetric: symmetric)
     ]
-  }
-
-  /// Enough copies that together they exceed four times the last-level cache, or one.
-  private func copies(
-    of weights: any MeasuredWeights, tokens: Int
-  ) throws(QuantError) -> [any MeasuredWeights] {
-    guard !warm, tokens <= 32 else { return [weights] }
-    var copies = [weights]
-    while copies.count * weights.byteCount < 4 * CacheSizes.lastLevel {
-      try Interruption.check()
-      copies.append(try weights.copied())
-    }
-    return copies
   }
 }

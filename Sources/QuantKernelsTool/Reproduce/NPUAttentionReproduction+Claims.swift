@@ -17,8 +17,17 @@ extension NPUAttentionReproduction {
   }
 
   /// A ratio of "up to" holds when ours reaches it, is off down to half of it.
-  private func verdict(_ ratio: Double) -> Claim.Verdict {
-    ratio >= Self.publishedRatio ? .holds : 2 * ratio >= Self.publishedRatio ? .off : .fails
+  private static func verdict(_ ratio: Double) -> Claim.Verdict {
+    ratio >= publishedRatio ? .holds : 2 * ratio >= publishedRatio ? .partly : .fails
+  }
+
+  /// The first claim: the largest gain, causal.
+  static func headline(_ ratio: Double) -> Claim {
+    paper.claim(
+      "910B2, fused against standard attention, up to, causal", source: abstract,
+      published: JSON(publishedRatio), ours: JSON(ratio), kind: .modelled,
+      error: 100 * (ratio / publishedRatio - 1), verdict(ratio),
+      reason: "the modelled gain stays below the published one")
   }
 
   private func largest(_ isCausal: Bool, _ ratio: (Row) -> Double) -> Double {
@@ -26,18 +35,13 @@ extension NPUAttentionReproduction {
   }
 
   private var headlines: [Claim] {
-    let causal = largest(true, \.fusedRatio)
     return [
-      Self.paper.claim(
-        "910B2, fused against standard attention, up to, causal", source: Self.abstract,
-        published: JSON(Self.publishedRatio), ours: JSON(causal), kind: .modelled,
-        error: 100 * (causal / Self.publishedRatio - 1), verdict(causal)),
+      Self.headline(largest(true, \.fusedRatio)),
       // The abstract does not say under which mask.
       Self.paper.claim(
         "910B2, fused against standard attention, up to, no mask",
-        source: Self.abstract, published: JSON(Self.publishedRatio),
-        ours: JSON(largest(false, \.fusedRatio)), kind: .modelled,
-        error: 100 * (largest(false, \.fusedRatio) / Self.publishedRatio - 1)),
+        source: "\(Self.abstract), which does not say under which mask its 10.7 was",
+        ours: JSON(largest(false, \.fusedRatio)), kind: .modelled),
       Self.paper.claim(
         "910B2, two-level against unified tiling, up to, causal", source: "not published",
         ours: JSON(largest(true, \.levelRatio)), kind: .modelled),
@@ -54,14 +58,17 @@ extension NPUAttentionReproduction {
           + ($0.parameter.isSourced ? " (sourced)" : "") + " × \(fixed($0.factor, 2))",
         source: Self.abstract, published: JSON(Self.publishedRatio), ours: JSON($0.fusedRatio),
         kind: .modelled, error: 100 * ($0.fusedRatio / Self.publishedRatio - 1),
-        verdict($0.fusedRatio))
+        Self.verdict($0.fusedRatio),
+        reason: "with this number so, the modelled gain stays below the published one",
+        isDetail: true)
     } + [
       Self.paper.claim(
         "two-level is faster than unified from 4K on, every number × ¼ … × 4",
         source: "summaries of the paper", published: "faster",
         ours: .string(
           "\(fixed(ratios.min() ?? 0, 2)) – \(fixed(ratios.max() ?? 0, 2))"),
-        kind: .modelled, isFaster ? .holds : .fails)
+        kind: .modelled, isFaster ? .holds : .fails,
+        reason: "some number without a source decides which of the two is faster")
     ]
   }
 
@@ -91,11 +98,12 @@ extension NPUAttentionReproduction {
           "fused against standard, \(row.length), \(mask)"
             + (fits ? "" : ", which \(fixed(row.scoreBytes / 0x1p30, 0)) GiB of scores forbid"),
           source: "table not published", ours: JSON(row.fusedRatio), kind: .modelled,
-          command: command("two-level", row.length, row.isCausal ? " --causal" : "")),
+          command: command("two-level", row.length, row.isCausal ? " --causal" : ""), isDetail: true
+        ),
         Self.paper.claim(
           "two-level (\(row.firstLevelKeys)) against unified, \(row.length), \(mask)",
           source: "not published", ours: JSON(row.levelRatio), kind: .modelled,
-          command: command("unified", row.length, row.isCausal ? " --causal" : "")),
+          command: command("unified", row.length, row.isCausal ? " --causal" : ""), isDetail: true),
       ]
     }
   }
@@ -105,7 +113,10 @@ extension NPUAttentionReproduction {
       Self.paper.claim(
         "910B2 µs, \($0.label)", source: $0.source, published: JSON($0.published),
         ours: JSON($0.modelled), kind: .modelled, error: 100 * ($0.modelled / $0.published - 1),
-        abs($0.modelled / $0.published - 1) <= 0.5 ? .holds : .off)
+        abs($0.modelled / $0.published - 1) <= 0.5 ? .holds : .partly,
+        reason:
+          "the model is of a kernel that keeps its units busy; these times are of a library's "
+          + "call, whose kernel is not public")
     }
   }
 }

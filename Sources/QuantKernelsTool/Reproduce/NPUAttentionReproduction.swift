@@ -100,6 +100,19 @@ struct NPUAttentionReproduction {
     }
   }
 
+  /// The largest modelled gain over a few lengths, causal.
+  ///
+  /// - Throws: ``QuantError`` when Ctrl-C comes.
+  static func short() throws(QuantError) -> [Claim] {
+    let spec = NPUSpec.ascend910b2
+    var best = 0.0
+    for length in [4096, 16_384] {
+      Console.progress("fast-attention: \(length) keys on \(spec.name)")
+      best = max(best, try Counted(length, isCausal: true, on: spec).row(on: spec).fusedRatio)
+    }
+    return [headline(best)]
+  }
+
   private static func microseconds(
     _ shape: NPUAttentionShape, _ options: NPUAttentionOptions, on spec: NPUSpec
   ) throws(QuantError) -> Double {

@@ -12,25 +12,89 @@ import QuantKernels
 struct PaluReproduction {
   private static let paper = Paper.palu
   private static let device = DeviceSpec.rtx4090
-  private static let lengths = [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]
+  static let lengths = [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]
   /// How far the model's ratios of kernels are off where they could be held to published ones, percent.
   private static let tolerance = 17.0
   private static let factors = [0.25, 0.5, 1, 2, 4]
 
   let claims: [Claim]
+  /// The module's speed over dense by positions, of each kernel and pair of ranks.
+  let curves: [Curve]
+
+  /// Speeds over dense at each of ``lengths``.
+  struct Curve {
+    let name: String
+    let ratios: [Double]
+  }
 
   init(threads: Int) throws(QuantError) {
-    let simulator = WarpSimulator(
-      threads: threads, isCancelled: { Interruption.isRequested })
+    let simulator = Self.simulator(threads)
     var claims: [Claim] = []
     for headline in Self.headlines {
       Console.progress("palu: \(headline.text)")
       claims += try Self.speed(headline, simulator)
     }
-    claims += try Self.byLength(simulator)
+    curves = try Self.byLength(simulator)
+    claims += Self.lengthClaims(curves)
     claims += try Self.balances(simulator)
     claims += try Self.bytes()
+    claims += Self.unchecked
     self.claims = claims
+  }
+
+  private static func simulator(_ threads: Int) -> WarpSimulator {
+    WarpSimulator(threads: threads, isCancelled: { Interruption.isRequested })
+  }
+
+  /// A headline of speed and one of bytes.
+  ///
+  /// - Throws: ``QuantError`` when Ctrl-C comes.
+  static func short(threads: Int) throws(QuantError) -> [Claim] {
+    Console.progress("palu")
+    return [try speed(headlines[1], simulator(threads))[0], try bytes()[0]]
+  }
+
+  /// The module's speed over dense by bits of a latent, at the longest of ``lengths``.
+  ///
+  /// - Throws: ``QuantError`` when Ctrl-C comes.
+  static func byBits(
+    threads: Int
+  ) throws(QuantError) -> [(bits: Int, rotary: Double, plain: Double)] {
+    let simulator = simulator(threads)
+    func ratio(_ bits: Int, _ hasRotary: Bool) throws(QuantError) -> Double {
+      try AttentionComparison(
+        of: step(
+          .palu, lengths[lengths.count - 1], bits: bits, hasRotary: hasRotary, isModule: true,
+          simulator),
+        over: step(
+          .dense, lengths[lengths.count - 1], bits: 16, hasRotary: hasRotary, isModule: true,
+          simulator)
+      ).ratio()
+    }
+    return try [16, 4, 3, 2].map { bits throws(QuantError) in
+      Console.progress("palu: latents of \(bits) bits")
+      return (bits, try ratio(bits, true), try ratio(bits, false))
+    }
+  }
+
+  /// What would take Llama-2-7B's weights, or the GPU's wall clock.
+  private static var unchecked: [Claim] {
+    let weights =
+      "it needs Llama-2-7B's weights and its evaluation; the README has this package's own table on "
+      + "a model of 135M (`quantkernels bench low-rank`)"
+    return [
+      paper.unchecked(
+        "WikiText-2 perplexity, Llama-2-7B, 30 % of ranks off, 3 and 2 bits (dense: 5.12)",
+        source: "a public note of the paper's table", published: "5.33, 5.76", reason: weights),
+      paper.unchecked(
+        "1.19 lower perplexity than KVQuant at 2 bits", source: "arXiv 2407.21118v2, abstract",
+        published: 1.19, reason: weights),
+      paper.unchecked(
+        "decoding end to end at 64K with RoPE, 16 and 4 bits",
+        source: "public notes of the paper", published: "1.71×, 2.59×",
+        reason: "it needs the GPU's wall clock over a whole decoder; the model times the attention "
+          + "module"),
+    ]
   }
 
   // MARK: Speed
@@ -89,6 +153,16 @@ struct PaluReproduction {
       + (isModule ? " --model-width 4096 --concatenate" : "")
   }
 
+  private static func speedReason(isModule: Bool, isOurs: Bool) -> String {
+    if !isModule {
+      return "the published ratio is of a module whose sides both copy their caches to append a "
+        + "token, over kernels that are not fused; of attention alone this is left"
+    }
+    return isOurs
+      ? "this kernel reads latents once for a group where theirs reads them once a head"
+      : "the model is off by more than the \(fixed(tolerance, 0)) % that it is off for other kernels"
+  }
+
   private static func speed(
     _ headline: Headline, _ simulator: WarpSimulator
   ) throws(QuantError) -> [Claim] {
@@ -117,7 +191,8 @@ struct PaluReproduction {
               + (isModule ? "module, caches copied" : "attention alone"),
             source: headline.source, published: JSON(headline.published), ours: JSON(best.ratio),
             kind: .modelled, error: error,
-            error.magnitude <= tolerance ? .holds : best.ratio > 1 ? .off : .fails,
+            error.magnitude <= tolerance ? .holds : best.ratio > 1 ? .partly : .fails,
+            reason: speedReason(isModule: isModule, isOurs: kernel == .paluGroup),
             command: command(kernel, headline, isModule: isModule)))
         guard kernel == .palu, isModule else { continue }
         claims += robustness(headline, best.comparison)
@@ -141,39 +216,51 @@ struct PaluReproduction {
         "… faster over ×¼ … ×4 of each of \(list.count) numbers without a source",
         source: "no source for the numbers; most by \(widest?.parameter ?? "none")",
         ours: .string("\(fixed(least, 2))–\(fixed(most, 2))"), kind: .modelled,
-        least > 1 ? .holds : .fails)
+        least > 1 ? .holds : .fails,
+        reason: "a number without a source decides it: at a quarter or at four times of one, dense "
+          + "attention is faster", isDetail: true)
     ]
   }
 
-  private static func byLength(_ simulator: WarpSimulator) throws(QuantError) -> [Claim] {
-    var claims: [Claim] = []
+  private static func byLength(_ simulator: WarpSimulator) throws(QuantError) -> [Curve] {
+    var curves: [Curve] = []
     for (name, kernel, ranks) in [
       ("its kernel, ranks 1024 and 3072", LowRankGPUKernel.palu, (keys: 128, values: 384)),
       ("its kernel, ranks 2048 and 2048", .palu, (keys: 256, values: 256)),
       ("ours, ranks 1024 and 3072", .paluGroup, (keys: 128, values: 384)),
     ] {
-      var texts: [String] = []
-      var below = 0.0
+      var ratios: [Double] = []
       for length in lengths {
         Console.progress("palu: \(name), \(length) positions")
-        let ratio = try AttentionComparison(
-          of: step(
-            kernel, length, bits: 16, hasRotary: true, ranks: ranks, isModule: true, simulator),
-          over: step(.dense, length, bits: 16, hasRotary: true, isModule: true, simulator)
-        ).ratio()
-        texts.append("\(length): \(fixed(ratio, 2))")
-        if length < 4096 { below = max(below, ratio) }
+        ratios.append(
+          try AttentionComparison(
+            of: step(
+              kernel, length, bits: 16, hasRotary: true, ranks: ranks, isModule: true, simulator),
+            over: step(.dense, length, bits: 16, hasRotary: true, isModule: true, simulator)
+          ).ratio())
       }
+      curves.append(Curve(name: name, ratios: ratios))
+    }
+    return curves
+  }
+
+  private static func lengthClaims(_ curves: [Curve]) -> [Claim] {
+    var claims: [Claim] = []
+    for (index, curve) in curves.enumerated() {
+      let texts = zip(lengths, curve.ratios).map { "\($0): \(fixed($1, 2))" }
       claims.append(
         paper.claim(
-          "RoPE, 16 bits, module by length: \(name)", source: "the curves were not found",
+          "RoPE, 16 bits, module by length: \(curve.name)", source: "the curves were not found",
           ours: .string(texts.joined(separator: ", ")), kind: .modelled, .unscored))
-      if kernel == .palu, ranks.keys == 128 {
+      // The first is of the paper's kernel and ranks.
+      if index == 0 {
+        let below = zip(lengths, curve.ratios).filter { $0.0 < 4096 }.map(\.1).max() ?? 0
         claims.append(
           paper.claim(
             "no gain below some 4K positions (largest there)",
             source: "a public note of the paper's figure", published: "≤ 1", ours: JSON(below),
-            kind: .modelled, below <= 1.1 ? .holds : .off))
+            kind: .modelled, below <= 1.1 ? .holds : .partly,
+            reason: "the model finds a gain already below 4K positions"))
       }
     }
     return claims
@@ -232,11 +319,15 @@ struct PaluReproduction {
             ours: .string(
               "first win \(fixed(first, 0)), last loss \(fixed(losers.max() ?? 0, 0)); "
                 + "\(winners.count) of \(winners.count + losers.count) win"),
-            kind: .modelled, first > derived ? .holds : first > derived / 2 ? .off : .fails))
+            kind: .modelled, first > derived ? .holds : first > derived / 2 ? .partly : .fails,
+            reason: first > derived / 2
+              ? "reading and computing overlap, so the bound is half of the derived balance"
+              : "rebuilding wins already below half of the derived balance", isDetail: true))
         claims.append(
           paper.claim(
             "… on the catalog's devices: FLOP/byte, speed over whole keys", source: "not published",
-            ours: .string(catalog.joined(separator: ", ")), kind: .modelled, .unscored))
+            ours: .string(catalog.joined(separator: ", ")), kind: .modelled, .unscored,
+            isDetail: true))
       }
     }
     return claims
@@ -265,7 +356,10 @@ struct PaluReproduction {
           "cache bytes saved, %: \(text), scales counted",
           source: "\(note); Llama-2-7B in groups of \(rank) latents", published: JSON(published),
           ours: JSON(ours), kind: .counted,
-          error: 100 * (ours / published - 1), (ours - published).magnitude <= 0.05 ? .holds : .off)
+          error: 100 * (ours / published - 1),
+          (ours - published).magnitude <= 0.05 ? .holds : .partly,
+          reason: "a scale and a minimum of each group and token are counted here"
+            + (rank == 352 ? ", and 358.4 latents are the code's 352" : ""))
       )
     }
     let ratio = 1 / (1 - (try cost(352, 3)).savedShare)
@@ -274,7 +368,8 @@ struct PaluReproduction {
         "cache smaller by, 30 % off, 3 bits",
         source: "a public note of the paper's LongBench table",
         published: 7.59, ours: JSON(ratio), kind: .counted, error: 100 * (ratio / 7.59 - 1),
-        (ratio / 7.59 - 1).magnitude <= 0.02 ? .holds : .off))
+        (ratio / 7.59 - 1).magnitude <= 0.02 ? .holds : .partly,
+        reason: "a scale and a minimum of each group and token are counted here"))
     return claims
   }
 }

@@ -7,7 +7,7 @@ struct AttentionReport {
   let limits: MachineLimits
 
   private var seconds: Double { result.rounds.microseconds.median * 1e-6 }
-  private var gigaflops: Double { attention.operations / seconds * 1e-9 }
+  var gigaflops: Double { attention.operations / seconds * 1e-9 }
   private var gigabytes: Double { result.keyValueBytes / seconds * 1e-9 }
   private var bytesTime: Double { result.keyValueBytes / result.rounds.limits.read.median * 1e-9 }
   private var operationsTime: Double {

@@ -8,6 +8,24 @@ struct MatmulCase {
   let arithmetic: Arithmetic
   let pool: WorkerPool
 
+  /// Tokens up to which a product's weights are cold: with more, its time does not depend on it.
+  static let mostColdTokens = 32
+
+  /// Enough copies that together they exceed four times the last-level cache, or one.
+  ///
+  /// - Throws: ``QuantError`` when memory is short or Ctrl-C comes.
+  static func copies(
+    of weights: any MeasuredWeights, tokens: Int, isWarm: Bool
+  ) throws(QuantError) -> [any MeasuredWeights] {
+    guard !isWarm, tokens <= mostColdTokens else { return [weights] }
+    var copies = [weights]
+    while copies.count * weights.byteCount < 4 * CacheSizes.lastLevel {
+      try Interruption.check()
+      copies.append(try weights.copied())
+    }
+    return copies
+  }
+
   /// Each sample is the mean over all copies, so that every sample reads the same bytes.
   ///
   /// - Throws: ``QuantError`` when memory is short or Ctrl-C comes.

@@ -10,13 +10,13 @@ struct MatmulReport {
   let limits: MachineLimits
 
   private var seconds: Double { result.microseconds.median * 1e-6 }
-  private var gigaMACs: Double {
+  var gigaMACs: Double {
     Double(shape.tokens) * Double(shape.outputs) * Double(shape.inputs) / seconds * 1e-9
   }
-  private var gigabytes: Double { Double(weights.byteCount) / seconds * 1e-9 }
-  private var shareOfInt8: Double { gigaMACs / result.limits.int8.median }
+  var gigabytes: Double { Double(weights.byteCount) / seconds * 1e-9 }
+  var shareOfInt8: Double { gigaMACs / result.limits.int8.median }
   private var shareOfFloat: Double { 2 * gigaMACs / result.limits.float32.median }
-  private var shareOfRead: Double { gigabytes / result.limits.read.median }
+  var shareOfRead: Double { gigabytes / result.limits.read.median }
   private var kernel: String {
     weights.kernelName(count: shape.tokens, arithmetic: isExact ? .exact : .fast)
   }
