@@ -5,11 +5,12 @@
 #   make docs      the documentation as a site, a warning being an error; every public symbol must have a comment
 #   make lint      formatting, and no build product under version control
 #   make compare   ours and theirs (llama.cpp, PyTorch, onnxruntime) in one interleaved run
+#   make benchmark the kernels in the standard view of ordo-one/benchmark: percentiles, baselines
 #   make exact-match  ternary formats against one another on 1,000 prompts
 #   make model     fetch the model and print where it is
 SHELL := /bin/bash
 .DEFAULT_GOAL := bench
-.PHONY: bench test docs lint compare exact-match model smoke
+.PHONY: bench test docs lint compare benchmark exact-match model smoke
 
 bench:
 	@Benchmarks/bench.sh
@@ -25,6 +26,9 @@ lint:
 
 compare:
 	@Benchmarks/compare.sh
+
+benchmark:
+	@Benchmarks/benchmark.sh
 
 exact-match:
 	@Benchmarks/exact_match.sh
