@@ -21,11 +21,12 @@ if ! need_mpi; then
 fi
 
 # A build of its own, kept from run to run: for symbol graphs SwiftPM turns every trait on, which changes all compile
-# commands, so that the build of the tests would be made anew twice. In debug, as nothing of it is run.
+# commands, so that the build of the tests would be made anew twice. In debug and without the kernels' -O2, as nothing of
+# it is run.
 work="$PWD/.build-docs"
 rm -rf "$work/site"
 mkdir -p "$work"
-swift package --scratch-path "$work/build" --allow-writing-to-directory "$work" generate-documentation \
+swift package -Xcc -O0 --scratch-path "$work/build" --allow-writing-to-directory "$work" generate-documentation \
   "${libraries[@]/#/--target=}" --enable-experimental-combined-documentation \
   --warnings-as-errors --transform-for-static-hosting --output-path "$work/site"
 

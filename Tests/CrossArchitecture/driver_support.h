@@ -7,6 +7,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+// The address sanitizer also finds what lies before a buffer; behind it is a page that nobody may
+// touch.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+#endif
+#endif
+#if !defined(ASAN_POISON_MEMORY_REGION)
+#define ASAN_POISON_MEMORY_REGION(start, count) ((void)0)
+#define ASAN_UNPOISON_MEMORY_REGION(start, count) ((void)0)
+#endif
+
 // MARK: Random values (splitmix64)
 
 static uint64_t state = 20240917;
@@ -36,8 +48,12 @@ static guarded reserve(size_t count) {
     exit(1);
   }
   g.bytes = g.mapping + g.mapped - page - count;
+  ASAN_POISON_MEMORY_REGION(g.mapping, (size_t)(g.bytes - g.mapping));
   return g;
 }
-static void release(guarded g) { munmap(g.mapping, g.mapped); }
+static void release(guarded g) {
+  ASAN_UNPOISON_MEMORY_REGION(g.mapping, g.mapped - 65536);
+  munmap(g.mapping, g.mapped);
+}
 
 #endif

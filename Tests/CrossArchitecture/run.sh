@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the C kernels and every driver of this folder for arm64 and runs the drivers on emulated processors of three
-# levels, so that each kernel file is executed and dispatch picks what each processor has; on x86 also the matmul driver
-# on processors without and with AVX2. Then checks that the kernels compile for macOS.
+# levels, so that each kernel file is executed and dispatch picks what each processor has; on x86 also, with the objects
+# of a build of the package, on emulated processors without and with AVX2. Then checks that the kernels compile for
+# macOS. Usage: Tests/CrossArchitecture/run.sh [BIN_PATH]
 #
 # Needs qemu-user-static, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross. The Swift toolchain's clang compiles, as it
 # does the package; gcc where there is none. Without the cross compiler or qemu this says so and succeeds, unless
@@ -41,34 +42,40 @@ cat "$build/kernels" "$build/drivers" | xargs -0 -n 1 -P "$(getconf _NPROCESSORS
   exec "$@" -c -o "$0/$(tr / + <<<"$source").o"
 ' "$build" "${compile[@]}" "${flags[@]}"
 
+# Runs of drivers, a line each: processor, levels that it must support, cap, driver.
+runs="$build/runs"
 while IFS= read -r -d '' driver; do
-  name=$(basename "$driver" .c)
-  aarch64-linux-gnu-gcc -static -o "$build/$name" "$build/$(tr / + <<<"$driver").o" "$build"/.+*.o -lm
-  run() {
-    echo "$name on $1${3:+, capped to $3}"
-    qemu-aarch64-static -cpu "$1" ${3:+-E "QK_MAX_ISA=$3"} "$build/$name" "$2"
-  }
-  run cortex-a53 scalar
-  run neoverse-n1 scalar,neonDotprod
-  run max scalar,neonDotprod,neonI8mm
-  run max scalar,neonDotprod,neonI8mm neonDotprod
-done <"$build/drivers"
-
-# The same drivers on emulated x86 processors without and with AVX2, where this machine compiles for them.
-if [ "$(uname -m)" = x86_64 ] && command -v qemu-x86_64-static >/dev/null; then
-  native=$(command -v clang || command -v gcc)
-  mkdir "$build/x86"
-  for source in $(tr '\0' ' ' <"$build/kernels") "$here/matmul_driver.c"; do
-    echo "$source"
-  done | xargs -n 1 -P "$(getconf _NPROCESSORS_ONLN)" bash -c '
-    "$1" "${@:2:$#-2}" -c -o "$0/$(tr / + <<<"${!#}").o" "${!#}"
-  ' "$build/x86" "$native" "${flags[@]}"
-  "$native" -o "$build/x86/matmul_driver" "$build"/x86/*.o "$build"/x86/.+*.o -lm
-  for run in "Nehalem scalar" "Haswell scalar,avx2"; do
-    echo "matmul_driver on ${run% *}"
-    qemu-x86_64-static -cpu ${run% *} "$build/x86/matmul_driver" "${run#* }"
+  program="$build/$(basename "$driver" .c)"
+  aarch64-linux-gnu-gcc -static -o "$program" "$build/$(tr / + <<<"$driver").o" "$build"/.+*.o -lm
+  for run in "cortex-a53 scalar -" "neoverse-n1 scalar,neonDotprod -" "max scalar,neonDotprod,neonI8mm -" \
+    "max scalar,neonDotprod,neonI8mm neonDotprod"; do
+    echo "qemu-aarch64-static $run $program"
   done
+done <"$build/drivers" >"$runs"
+
+# The same drivers on x86: with the very objects that the package's tests run.
+objects="${1:-}/CQuantKernels.build"
+if [ -d "$objects" ] && [ "$(uname -m)" = x86_64 ] && command -v clang qemu-x86_64-static >/dev/null; then
+  mkdir "$build/x86"
+  while IFS= read -r -d '' driver; do
+    program="$build/x86/$(basename "$driver" .c)"
+    find "$objects" -name '*.o' -print0 | xargs -0 clang "${flags[@]}" -o "$program" "$driver" -lm
+    echo "qemu-x86_64-static Nehalem scalar - $program"
+    echo "qemu-x86_64-static Haswell scalar,avx2 - $program"
+  done <"$build/drivers" >>"$runs"
 fi
+
+# One at a time on each processor of this machine, each run's lines together.
+xargs -n 5 -P "$(getconf _NPROCESSORS_ONLN)" bash -c '
+  emulator=$1 processor=$2 levels=$3 cap=$4 program=$5
+  [ "$cap" = - ] && capped=() || capped=(-E "QK_MAX_ISA=$cap")
+  status=0
+  start=$SECONDS
+  output=$("$emulator" -cpu "$processor" "${capped[@]}" "$program" "$levels" 2>&1) || status=1
+  printf "%s on %s, capped to %s, %s s: %s\n" "$(basename "$program")" "$processor" "$cap" "$((SECONDS - start))" \
+    "$(grep -v "^qemu.*warning: TCG" <<<"$output")"
+  exit "$status"
+' run <"$runs"
 
 if command -v clang >/dev/null; then
   # No Apple headers here: these declarations stand in for what the kernels call. C11 as clang reads it refuses a call
@@ -100,9 +107,9 @@ HEADER
 #include <stddef.h>
 int sysctlbyname(const char *, void *, size_t *, void *, size_t);
 HEADER
-  # The files that tell macOS apart and those with instructions; the rest is plain C.
+  # The files that tell macOS apart and those with instructions; the rest is plain C. Nothing of it is run.
   for source in ./*.c aarch64/*.c; do
-    clang -target arm64-apple-macos15 -ffreestanding "${flags[@]}" -isystem "$build/headers" \
+    clang -target arm64-apple-macos15 -ffreestanding "${flags[@]}" -O0 -isystem "$build/headers" \
       -c "$source" -o "$build/macos.o"
   done
   echo "the kernels compile for macOS"

@@ -54,11 +54,12 @@ final class CalibrateCommandTests: XCTestCase {
   func testAKilledRunGoesOn() throws {
     let fixture = try fixture()
     let more = ["--checkpoint-seconds", "0", "--threads", "1", "--context", "256"]
-    let text = fixture.write("long.txt", String(repeating: ToolFixture.text, count: 60))
+    // Seconds of work after the first checkpoint, on the fastest machine too.
+    let text = fixture.write("long.txt", String(repeating: ToolFixture.text, count: 240))
     func arguments(_ output: String) -> [String] {
       [
         "calibrate-kv", "--model", fixture.model, "--text", text, "-o", fixture.path(output),
-        "--samples", "64", "--gradient-samples", "32", "--json",
+        "--samples", "256", "--gradient-samples", "128", "--json",
       ] + more
     }
     let process = Process()
@@ -88,7 +89,7 @@ final class CalibrateCommandTests: XCTestCase {
 
   func testInterruption() throws {
     let fixture = try fixture()
-    let text = fixture.write("endless.txt", String(repeating: ToolFixture.text, count: 400))
+    let text = fixture.write("endless.txt", String(repeating: ToolFixture.text, count: 4000))
     let run = try ToolRun(
       [
         "calibrate-kv", "--model", fixture.model, "--text", text, "-o",

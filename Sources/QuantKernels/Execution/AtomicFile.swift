@@ -9,7 +9,8 @@
 /// What is written goes to a temporary file in the target's folder (`.quantkernels-*.partial`).
 /// Only when everything is written and on the disk does it take the target's name, by `rename`,
 /// which readers see as one step. On an error or a cancellation the temporary is removed and a file
-/// that was there before is untouched. (A process that is killed leaves the temporary behind.)
+/// that was there before is untouched. A process that is killed leaves the temporary behind, and the
+/// next file that is written into that folder removes it.
 public final class AtomicFile: ByteSink {
   /// Writes of this size or less are gathered; larger ones go out in pieces of this size, and
   /// between pieces the cancellation is looked at. One MiB: a few hundred microseconds of a fast
@@ -73,16 +74,10 @@ public final class AtomicFile: ByteSink {
     }
     self.target = target
     let folder = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(target[...$0]) } ?? ""
-    // A name of its own and not one made from the target's, which may already be as long as names
-    // get.
-    var created: (path: String, descriptor: Int32)?
-    var failure: Int32 = EEXIST
-    for _ in 0..<100 where created == nil && failure == EEXIST {
-      let name = String(UInt64.random(in: 0...UInt64.max), radix: 36)
-      let candidate = "\(folder).quantkernels-\(name).partial"
-      let descriptor = open(candidate, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-      failure = errno
-      if descriptor >= 0 { created = (candidate, descriptor) }
+    Temporary.removeAbandoned(in: folder)
+    var failure: Int32 = 0
+    let created = Temporary.make(in: folder, failure: &failure) {
+      open($0, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     }
     guard let created else {
       throw SystemFailure.error(failure, path, "cannot be written")
@@ -150,6 +145,10 @@ public final class AtomicFile: ByteSink {
     guard fsync(descriptor) == 0 else {
       throw SystemFailure.error(errno, path, "cannot be written to the disk")
     }
+    // A second descriptor keeps the lock until the file has its name: without one, another process
+    // could take it for abandoned.
+    let lock = dup(descriptor)
+    defer { if lock >= 0 { close(lock) } }
     let closing = descriptor
     descriptor = -1
     guard close(closing) == 0 else {

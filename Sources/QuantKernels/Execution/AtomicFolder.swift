@@ -9,8 +9,8 @@
 /// Files go to a temporary folder beside the target (`.quantkernels-*.partial`), which takes the
 /// target's name in one step when all are written; one that was there before changes places with it,
 /// in one step too where the system can do that, and is removed after. On an error or a cancellation
-/// the temporary is removed and the target is untouched. (A process that is killed leaves a temporary
-/// behind.)
+/// the temporary is removed and the target is untouched. A process that is killed leaves a temporary
+/// behind, and the next folder that is written beside it removes that.
 public enum AtomicFolder {
   /// Makes or replaces the folder at `path` by what `body` writes into the one whose path it gets.
   ///
@@ -36,7 +36,9 @@ public enum AtomicFolder {
     }
     try check(target, replaceable)
     let parent = target.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(target[...$0]) } ?? ""
-    let temporary = try make(in: parent, for: path)
+    Temporary.removeAbandoned(in: parent)
+    let (temporary, lock) = try make(in: parent, for: path)
+    defer { close(lock) }
     do throws(QuantError) {
       try body(temporary)
       if isCancelled() {
@@ -45,7 +47,7 @@ public enum AtomicFolder {
       }
       try take(target, temporary, path)
     } catch {
-      remove(temporary)
+      Temporary.remove(temporary)
       throw error
     }
     sync(parent.isEmpty ? "." : parent)
@@ -60,7 +62,7 @@ public enum AtomicFolder {
       throw QuantError(
         .invalidArgument, target, "is there and is no folder", remedy: "name a new folder")
     }
-    for name in names(in: target) {
+    for name in Temporary.names(in: target) {
       guard replaceable(name), lstat("\(target)/\(name)", &status) == 0,
         status.st_mode & S_IFMT == S_IFREG || status.st_mode & S_IFMT == S_IFLNK
       else {
@@ -71,15 +73,23 @@ public enum AtomicFolder {
     }
   }
 
-  private static func make(in parent: String, for path: String) throws(QuantError) -> String {
-    var failure: Int32 = EEXIST
-    for _ in 0..<100 where failure == EEXIST {
-      let name = String(UInt64.random(in: 0...UInt64.max), radix: 36)
-      let candidate = "\(parent).quantkernels-\(name).partial"
-      if mkdir(candidate, 0o777) == 0 { return candidate }
-      failure = errno
+  private static func make(
+    in parent: String, for path: String
+  ) throws(QuantError) -> (path: String, lock: Int32) {
+    var failure: Int32 = 0
+    let created = Temporary.make(in: parent, failure: &failure) { candidate in
+      guard mkdir(candidate, 0o777) == 0 else { return -1 }
+      let descriptor = open(candidate, O_RDONLY | O_CLOEXEC)
+      if descriptor < 0 {
+        // Gone again: another process took it for abandoned.
+        let code = errno == ENOENT ? EEXIST : errno
+        rmdir(candidate)
+        errno = code
+      }
+      return descriptor
     }
-    throw SystemFailure.error(failure, path, "cannot be written")
+    guard let created else { throw SystemFailure.error(failure, path, "cannot be written") }
+    return (created.path, created.descriptor)
   }
 
   /// Gives the finished folder its name.
@@ -94,7 +104,7 @@ public enum AtomicFolder {
       throw SystemFailure.error(code, path, "cannot take its name")
     }
     if exchange(temporary, target) {
-      remove(temporary)
+      Temporary.remove(temporary)
       return
     }
     // Two steps: between them there is no folder of that name.
@@ -107,7 +117,7 @@ public enum AtomicFolder {
       _ = rename(old, target)
       throw SystemFailure.error(code, path, "cannot take its name")
     }
-    remove(old)
+    Temporary.remove(old)
   }
 
   /// Lets two folders change names in one step; false where the system cannot.
@@ -124,24 +134,6 @@ public enum AtomicFolder {
     #elseif canImport(Darwin)
       return renamex_np(one, other, UInt32(RENAME_SWAP)) == 0
     #endif
-  }
-
-  private static func names(in folder: String) -> [String] {
-    guard let stream = opendir(folder) else { return [] }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let entry = readdir(stream) {
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-      }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
-  }
-
-  private static func remove(_ folder: String) {
-    for name in names(in: folder) { unlink("\(folder)/\(name)") }
-    rmdir(folder)
   }
 
   private static func sync(_ folder: String) {

@@ -108,6 +108,41 @@ final class AtomicFileTests: XCTestCase {
     XCTAssertEqual(folder.names, [])
   }
 
+  /// What a killed process left goes, what another is writing stays; a lock tells them apart.
+  func testAbandonedTemporariesAreRemoved() throws {
+    let folder = TemporaryFolder()
+    func leave() {
+      folder.write([1, 2], ".quantkernels-abandoned.partial")
+      XCTAssertEqual(mkdir(folder.file(".quantkernels-left.partial"), 0o777), 0)
+      folder.write([3], ".quantkernels-left.partial/config.json")
+      folder.write([4], ".quantkernels-other")
+      folder.write([5], "mine.partial")
+    }
+    let kept = [".quantkernels-other", "mine.partial"]
+    leave()
+    try AtomicFile.write(to: folder.file("a")) { sink throws(QuantError) in
+      XCTAssertEqual(folder.names.count, 3, "one that is being written")
+      // A second writer leaves the first one's alone.
+      try AtomicFile.write(to: folder.file("b")) { sink throws(QuantError) in
+        try sink.write([6])
+      }
+      try sink.write([7])
+    }
+    XCTAssertEqual(folder.names, (kept + ["a", "b"]).sorted())
+    XCTAssertEqual(readFile(folder.file("a")), [7])
+    leave()
+    func isReplaceable(_ name: String) -> Bool { true }
+    try AtomicFolder.write(to: folder.file("c"), replaceable: isReplaceable) {
+      inner throws(QuantError) in
+      try AtomicFile.write(to: folder.file("b")) { sink throws(QuantError) in
+        try sink.write([8])
+      }
+      try AtomicFile.write(to: inner + "/d") { sink throws(QuantError) in try sink.write([9]) }
+    }
+    XCTAssertEqual(folder.names, (kept + ["a", "b", "c"]).sorted())
+    XCTAssertEqual(readFile(folder.file("c/d")), [9])
+  }
+
   func testWritingAfterTheEndIsRefused() throws {
     let folder = TemporaryFolder()
     var kept: AtomicFile?
