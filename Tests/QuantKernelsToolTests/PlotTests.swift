@@ -42,8 +42,9 @@ final class PlotTests: XCTestCase {
   }
 
   func testAxesOfNothingAndOfOneValue() {
+    let cases: [[Double]] = [[], [7], [0, 0], [.nan, .infinity, -.infinity], [1e-300], [1e300]]
     for scale in [PlotAxis.Scale.linear, .logarithmic] {
-      for values in [[], [7.0], [0, 0], [.nan, .infinity, -.infinity], [1e-300], [1e300]] {
+      for values in cases {
         let axis = PlotAxis("x", scale, covering: values)
         XCTAssertTrue(axis.range.lowerBound.isFinite && axis.range.upperBound.isFinite)
         XCTAssertLessThan(axis.range.lowerBound, axis.range.upperBound, "\(scale) \(values)")
