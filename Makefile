@@ -7,10 +7,13 @@
 #   make compare   ours and theirs (llama.cpp, PyTorch, onnxruntime) in one interleaved run
 #   make benchmark the kernels in the standard view of ordo-one/benchmark: percentiles, baselines
 #   make exact-match  ternary formats against one another on 1,000 prompts
+#   make sanitize  kernels, worker pool and parsers under the address, thread and undefined-behavior sanitizers
+#   make fuzz      files, texts and arguments of any bytes against the parsers, five minutes each
+#   make soak      an hour of generating: equal texts, flat memory (Tests/soak.sh SECONDS for another time)
 #   make model     fetch the model and print where it is
 SHELL := /bin/bash
 .DEFAULT_GOAL := bench
-.PHONY: bench test docs lint compare benchmark exact-match model smoke
+.PHONY: bench test docs lint compare benchmark exact-match sanitize fuzz soak model smoke
 
 bench:
 	@Benchmarks/bench.sh
@@ -32,6 +35,15 @@ benchmark:
 
 exact-match:
 	@Benchmarks/exact_match.sh
+
+sanitize:
+	@Tests/Sanitizers/run.sh
+
+fuzz:
+	@Tests/Fuzz/run.sh
+
+soak:
+	@Tests/soak.sh
 
 model:
 	@Benchmarks/model.sh

@@ -14,6 +14,15 @@ let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
+let toolDependencies: [Target.Dependency] = [
+  "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
+  .target(name: "MPICommunicator", condition: .when(traits: ["MPI"])),
+  .product(name: "ArgumentParser", package: "swift-argument-parser"),
+]
+
+// Set, the manifest is that of Tests/Fuzz: the command line is a library that a fuzzer calls.
+let isFuzzing = Context.environment["QUANTKERNELS_FUZZ"] != nil
+
 let package = Package(
   name: "QuantKernels",
   platforms: [.macOS(.v15)],
@@ -66,14 +75,12 @@ let package = Package(
     // Declarations only; which library has them, Calibration says. Accelerate comes with macOS.
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
-    .executableTarget(
-      name: "QuantKernelsTool",
-      dependencies: [
-        "Calibration", "LanguageModel", "QuantKernels", "DeviceModel",
-        .target(name: "MPICommunicator", condition: .when(traits: ["MPI"])),
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: swiftSettings),
+    isFuzzing
+      ? .target(
+        name: "QuantKernelsTool", dependencies: toolDependencies,
+        swiftSettings: swiftSettings + [.define("FUZZING")])
+      : .executableTarget(
+        name: "QuantKernelsTool", dependencies: toolDependencies, swiftSettings: swiftSettings),
 
     // MARK: Test support
     .target(
@@ -81,6 +88,11 @@ let package = Package(
       swiftSettings: swiftSettings),
 
     .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+
+    // What Tests/soak.sh runs for an hour.
+    .executableTarget(
+      name: "Soak", dependencies: ["LanguageModel", "QuantKernels"], path: "Tests/Soak",
+      swiftSettings: swiftSettings),
 
     // What Tests/MPI/run.sh starts by mpirun.
     .executableTarget(
@@ -105,7 +117,48 @@ let package = Package(
       name: "CalibrationTests", dependencies: ["Calibration", "TestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "QuantKernelsToolTests", dependencies: ["QuantKernelsTool", "TestSupport"],
+      name: "QuantKernelsToolTests",
+      dependencies: ["QuantKernelsTool", "LanguageModel", "TestSupport"],
       swiftSettings: swiftSettings),
   ]
 )
+
+if isFuzzing {
+  package.products.removeAll { $0.name == "quantkernels" }
+  package.targets.removeAll { $0.type == .test }
+  let fuzzers: [String: Target.Dependency] = [
+    "FuzzGGUF": "LanguageModel", "FuzzSafetensors": "LanguageModel",
+    "FuzzTokenizer": "LanguageModel", "FuzzCases": "QuantKernelsTool",
+    "FuzzArguments": "QuantKernelsTool",
+  ]
+  for (name, dependency) in fuzzers {
+    package.targets.append(
+      .executableTarget(
+        name: name,
+        dependencies: [
+          dependency, "QuantKernels", "CLibFuzzer",
+          .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        ],
+        path: "Tests/Fuzz/\(name)", swiftSettings: swiftSettings))
+  }
+  package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
+}
+
+// Set, the manifest is that of Tests/Sanitizers, which compiles everything anew: only what it runs, by
+// `threads` the suites of threads without models, by `files` those of models.
+if let part = Context.environment["QUANTKERNELS_SANITIZERS"] {
+  var wanted: Set = ["DeviceModel", "QuantKernels", "CQuantKernels", "CDeviceModel", "TestSupport"]
+  wanted.formUnion(
+    part == "threads"
+      ? ["QuantKernelsTests"] : ["LanguageModel", "CTestSupport", "LanguageModelTests"])
+  package.targets.removeAll { !wanted.contains($0.name) }
+  package.products.removeAll { !wanted.contains($0.name) }
+  package.dependencies = []
+  package.traits = []
+  if let tests = package.targets.first(where: { $0.name == "QuantKernelsTests" }) {
+    tests.exclude = ["Cooperation", "GPU", "Int4", "KQuant", "Layout", "LowRankCache", "NPU"]
+    tests.exclude += [
+      "Ternary", "TensorParallel/ActOrder", "TensorParallel/TiledAllReduceTests.swift",
+    ]
+  }
+}

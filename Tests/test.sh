@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests: on this processor, under emulated older processors and ARM ones, on ranks that are processes, from a clean
-# package that depends on this one by version. The suites run in release: their sweeps take
-# 10 to 90 times longer in debug.
+# package that depends on this one by version, and the kernels with sanitizers. The suites run in release: their sweeps
+# take 10 to 90 times longer in debug. `make sanitize` and `make fuzz`, which compile all anew, are apart.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . Benchmarks/install.sh
@@ -32,13 +32,19 @@ else
   echo "== skipped: ARM kernels (needs qemu-user-static, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
 fi
 
+if [ "$(uname -s)" = Linux ] && command -v clang >/dev/null; then
+  stage "kernels with sanitizers" 4
+  Tests/Sanitizers/run.sh kernels
+else
+  echo "== skipped: kernels with sanitizers (needs Linux and the Swift toolchain's clang)"
+fi
+
 if [[ " ${build[*]} " == *" MPI "* ]]; then
   stage "ranks as processes" 3
   Tests/MPI/run.sh "$binaries"
 else
   echo "== skipped: ranks that are processes (needs openmpi-bin and libopenmpi-dev)"
 fi
-
 end_stage
 
 # The model and a python with numpy and gguf hold the whole engine against an independent computation. Without
@@ -57,4 +63,3 @@ stage_table
 # Last, so that its summary, which has its time, ends the output.
 echo "== this processor, 6 minutes"
 swift test "${build[@]}" --skip-build
-stages_hold

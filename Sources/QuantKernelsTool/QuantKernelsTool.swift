@@ -3,7 +3,9 @@ import QuantKernels
 
 /// The command line `quantkernels`. Its commands, keys of `--json` and exit codes are stable:
 /// scripts rely on them.
-@main
+#if !FUZZING  // a fuzzer has a main of its own
+  @main
+#endif
 struct QuantKernelsTool: ParsableCommand {
   static let version = "0.1.0"
 

@@ -19,7 +19,7 @@ struct PlotAxis {
 
   /// More names than that run into one another: of given values, and of 1, 2 and 5 times powers of ten
   /// that one axis may also show upright.
-  private static let mostGiven = 10
+  static let mostGiven = 10
   private static let mostTicks = 8
 
   /// An axis that covers some values.

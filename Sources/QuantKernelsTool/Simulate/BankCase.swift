@@ -26,7 +26,8 @@ struct BankCase {
     return try result.get()
   }
 
-  private static func list(
+  /// The same of a file's bytes; errors call it `path`.
+  static func list(
     _ bytes: UnsafeRawBufferPointer, path: String
   ) throws(QuantError) -> [BankCase] {
     var json = JSONCursor(bytes, file: path)
