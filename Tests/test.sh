@@ -26,7 +26,7 @@ else
 fi
 if [ "$(uname -s)" = Linux ] && need qemu-aarch64-static qemu-user-static \
   && need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross; then
-  stage "emulated ARM, drivers" 4
+  stage "emulated ARM, drivers" 7
   Tests/CrossArchitecture/run.sh "$binaries"
 else
   echo "== skipped: ARM kernels (needs qemu-user-static, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
