@@ -15,9 +15,9 @@
 
 #define QK_NAME(op) qk_attention_##op##__neon
 #define QK_TABLE qk_attention__neon
-// 6 x 4 sums, 4 loads, 1 broadcast of 32 registers.
-#define QK_KEY_VECTORS 4
-#define QK_VALUE_VECTORS 4
+#define QK_REGISTERS 32
+// 6 x 4 sums, 4 loads, 1 broadcast.
+#define QK_VECTORS(R) ((R) > 1 ? 4 : 8)
 #include "bodies/qk_attention_body.inc"
 
 #endif

@@ -16,9 +16,10 @@
 
 #define QK_NAME(op) qk_attention_##op##__avx2
 #define QK_TABLE qk_attention__avx2
-// 6 x 2 sums, 2 loads, 1 broadcast of 16 registers.
-#define QK_KEY_VECTORS 2
-#define QK_VALUE_VECTORS 2
+#define QK_REGISTERS 16
+// 6 x 2 sums, 2 loads, 1 broadcast; 4 x 3, 3 and 1. Of a row alone 4, as that many blocks' lines
+// are read side by side.
+#define QK_VECTORS(R) ((R) > 4 ? 2 : (R) > 2 ? 3 : 4)
 #include "bodies/qk_attention_body.inc"
 
 #pragma clang attribute pop

@@ -20,9 +20,9 @@
 
 #define QK_NAME(op) qk_attention_##op##__avx512vnni
 #define QK_TABLE qk_attention__avx512vnni
-// 6 x 4 sums, 4 loads, 1 broadcast (or 4 embedded ones) of 32 registers.
-#define QK_KEY_VECTORS 4
-#define QK_VALUE_VECTORS 4
+#define QK_REGISTERS 32
+// 6 x 4 sums, 4 loads, 1 broadcast (or 4 embedded ones).
+#define QK_VECTORS(R) ((R) > 1 ? 4 : 8)
 #include "bodies/qk_attention_body.inc"
 
 #pragma clang attribute pop
