@@ -135,6 +135,28 @@ struct PackedWeightsTests {
     }
   }
 
+  /// The first outputs alone are those of the whole product, and nothing else is written.
+  @Test(arguments: InstructionSet.supported, [GGMLType.q4_1, .q6_k, .bf16])
+  func leadingOutputs(isa: InstructionSet, type: GGMLType) throws {
+    var random = RepeatableRandom(seed: 15)
+    let (rows, columns) = (90, 256)
+    let bytes = randomBlocks(type, rows: rows, columns: columns, using: &random)
+    let packed = try pack(type, bytes, rows: rows, columns: columns, isa: isa)
+    let pool = WorkerPool(threads: 2)
+    for (count, arithmetic) in [(1, Arithmetic.fast), (40, .fast), (3, .exact)] {
+      let x = random.normals(count * columns)
+      let all = try product(packed, x, count: count, arithmetic: arithmetic)
+      for outputs in [1, 16, 50, 90] {
+        var y = [Float](repeating: -1, count: count * rows)
+        try packed.multiply(
+          x, count: count, into: &y, outputStride: rows, outputs: outputs, arithmetic: arithmetic,
+          workspace: Workspace(), pool: pool)
+        let expected = all.enumerated().map { $0.offset % rows < outputs ? $0.element : -1 }
+        #expect(y == expected, "\(outputs) outputs of \(count) rows")
+      }
+    }
+  }
+
   /// Canonical matrices: every kind of offset, group sizes to the whole of K, K that is no multiple
   /// of 32.
   @Test(arguments: InstructionSet.supported)

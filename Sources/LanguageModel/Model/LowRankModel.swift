@@ -108,6 +108,15 @@ final class LowRankCaches {
     for cache in caches { cache.truncate(to: position) }
   }
 
+  /// Outputs of a layer's stacked projection that are used: values are projected from its input by
+  /// the factors, and so are keys that are not cached whole.
+  func denseOutputs(layer index: Int) -> Int {
+    let layer = caches[index].layer
+    let shape = layer.shape
+    let heads = shape.queryHeads + (layer.keyMode == .rotated ? shape.keyValueHeads : 0)
+    return heads * shape.headDimension
+  }
+
   /// Appends a batch to a layer's cache.
   ///
   /// - Parameters:
@@ -124,7 +133,7 @@ final class LowRankCaches {
     layer.project(.key, x, count: count, into: keys.pointer, instructionSet: level, pool: pool)
     try cache.append(
       keys: layer.keyMode == .rotated ? wholeKeys : UnsafePointer(keys.pointer),
-      values: values.pointer, count: count)
+      values: values.pointer, count: count, pool: pool)
   }
 
   func attend(

@@ -84,22 +84,26 @@ struct RowOperations {
   }
 
   /// Takes rows of the stacked projection apart, normalizes and rotates their queries and keys.
+  ///
+  /// - Parameter outputs: of a row; keys and values past them are left alone.
   func splitAndRotate(
-    _ rows: Range<Int>, bias: UnsafePointer<Float>?, queryNorm: UnsafePointer<Float>?,
+    _ rows: Range<Int>, outputs: Int, bias: UnsafePointer<Float>?, queryNorm: UnsafePointer<Float>?,
     keyNorm: UnsafePointer<Float>?, rotation: Rotation
   ) {
     let length = queryLength + 2 * keyValueLength
     for row in rows {
       let source = stacked + row * length
-      add(bias, to: source, count: length)
+      add(bias, to: source, count: outputs)
       let query = queries + row * queryLength
       let key = keys + row * keyValueLength
       query.update(from: source, count: queryLength)
+      rotate(query, queryLength / headDimension, norm: queryNorm, row, rotation)
+      if outputs == queryLength { continue }
       key.update(from: source + queryLength, count: keyValueLength)
+      rotate(key, keyValueLength / headDimension, norm: keyNorm, row, rotation)
+      if outputs < length { continue }
       (values + row * keyValueLength).update(
         from: source + queryLength + keyValueLength, count: keyValueLength)
-      rotate(query, queryLength / headDimension, norm: queryNorm, row, rotation)
-      rotate(key, keyValueLength / headDimension, norm: keyNorm, row, rotation)
     }
   }
 

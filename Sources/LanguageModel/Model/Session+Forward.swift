@@ -154,13 +154,16 @@ extension Session {
     let isLocal = model.configuration.isLocal(layer: index)
     let rotation = isLocal ? localRotation : globalRotation
     try observe(index, 0, operations.normed, count, layer.queryKeyValue)
-    try multiply(layer.queryKeyValue, operations.normed, count, into: operations.stacked)
+    let outputs = lowRank?.denseOutputs(layer: index) ?? layer.queryKeyValue.rows
+    try multiply(
+      layer.queryKeyValue, operations.normed, count, into: operations.stacked, outputs: outputs)
     let bias = layer.queryKeyValue.bias?.pointer
     let queryNorm = layer.queryNorm?.pointer
     let keyNorm = layer.keyNorm?.pointer
     overRows(0..<count) {
       operations.splitAndRotate(
-        $0, bias: bias, queryNorm: queryNorm, keyNorm: keyNorm, rotation: rotation)
+        $0, outputs: outputs, bias: bias, queryNorm: queryNorm, keyNorm: keyNorm,
+        rotation: rotation)
     }
     if let lowRank {
       try lowRank.append(
@@ -250,10 +253,11 @@ extension Session {
 
   private func multiply(
     _ layer: StackedLinear, _ x: UnsafePointer<Float>, _ count: Int,
-    into y: UnsafeMutablePointer<Float>
+    into y: UnsafeMutablePointer<Float>, outputs: Int? = nil
   ) throws(QuantError) {
     try layer.multiply(
-      x, count: count, into: y, arithmetic: model.options.arithmetic, workspace: workspace,
+      x, count: count, into: y, outputs: outputs ?? layer.rows,
+      arithmetic: model.options.arithmetic, workspace: workspace,
       pool: model.pool)
   }
 

@@ -182,6 +182,17 @@ public final class Session {
       + (lowRank?.caches.reduce(0) { $0 + $1.bytesPerPosition } ?? 0)
   }
 
+  /// Bytes of weights that a decoded token reads: the model's; with a low-rank cache, its factors in
+  /// place of the projections of values, and of keys that are not cached whole.
+  public var weightBytesPerToken: Int {
+    guard let lowRank else { return model.weightBytesPerToken }
+    return lowRank.caches.indices.reduce(model.weightBytesPerToken) { bytes, index in
+      let dense = model.weights.layers[index].queryKeyValue
+      let unread = dense.rows - lowRank.denseOutputs(layer: index)
+      return bytes + lowRank.caches[index].layer.byteCount - dense.byteCount * unread / dense.rows
+    }
+  }
+
   /// Forgets everything that was read.
   public func reset() { truncate(to: 0) }
 

@@ -238,9 +238,10 @@ final class StackedLinear: Sendable {
     return .blocks(try packed.get())
   }
 
-  /// `y[i] = W x[i]`, without the bias: `x` is `[count × columns]`, `y` `[count × rows]`.
+  /// `y[i] = W x[i]`, without the bias: `x` is `[count × columns]`, `y` `[count × rows]`, of whose
+  /// rows the first `outputs` are written, and maybe more.
   func multiply(
-    _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
+    _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>, outputs: Int,
     arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
   ) throws(QuantError) {
     if !inputParts.isEmpty {
@@ -249,12 +250,13 @@ final class StackedLinear: Sendable {
     }
     // By index: an unoptimized build allocates iterators, and a decode step must not, in tests
     // either.
-    for index in 0..<blocks.count {
+    for index in 0..<blocks.count where blocks[index].firstRow < outputs {
       let y = y + blocks[index].firstRow
       switch blocks[index].weights {
       case .blocks(let weights):
         try weights.multiply(
-          x, count: count, into: y, outputStride: rows, arithmetic: arithmetic,
+          x, count: count, into: y, outputStride: rows,
+          outputs: outputs - blocks[index].firstRow, arithmetic: arithmetic,
           workspace: workspace, pool: pool)
       case .ternary(let weights):
         try weights.multiply(

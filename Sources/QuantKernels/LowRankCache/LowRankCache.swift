@@ -16,7 +16,9 @@ public final class LowRankCache: @unchecked Sendable {
   /// Pages of the pool, in order of positions.
   public let pages: [Int32]
   private let table: AlignedBuffer
-  private let row: AlignedBuffer
+  /// A group's numbers, and then its codes.
+  private let scratch: AlignedBuffer
+  private let scratchBytes: Int
   private let kernels: UnsafePointer<qk_latent_kernels>
 
   /// The factors that latents are read by.
@@ -101,9 +103,8 @@ public final class LowRankCache: @unchecked Sendable {
     let numbers = table.base.assumingMemoryBound(to: Int32.self)
     for (index, page) in pages.enumerated() { numbers[index] = page }
     let widest = (pool.layer.keyWidths + pool.layer.valueWidths).max() ?? 1
-    // A group's numbers, and then its codes.
-    row = try AlignedBuffer(
-      count: 5 * LowRankLayer.padded(widest) + 64, for: "low-rank cache")
+    scratchBytes = 5 * LowRankLayer.padded(widest) + 64
+    scratch = try AlignedBuffer(count: scratchBytes, for: "low-rank cache")
     kernels = qk_latent_kernels_for(pool.instructionSet.kernelTableIdentifier)
   }
 
@@ -127,13 +128,14 @@ public final class LowRankCache: @unchecked Sendable {
   ///   - values: latents of values, `[count × Σr]`.
   ///   - count: positions.
   ///   - nonFinite: what is done with numbers that are not finite.
+  ///   - pool: the threads that take part in storing many positions; nil: the caller's.
   /// - Throws: ``QuantError``, having changed nothing: `.invalidArgument` when they do not fit,
   ///   `.invalidData` when a number is not finite or cannot be stored, unless `nonFinite` says to
   ///   keep it.
   /// - Complexity: O(count · Σr), and O(d_h log d_h) a whole key.
   public func append(
     keys: UnsafePointer<Float>, values: UnsafePointer<Float>, count: Int,
-    nonFinite: NonFinite = .refuse
+    nonFinite: NonFinite = .refuse, pool: WorkerPool? = nil
   ) throws(QuantError) {
     guard count >= 0, count <= capacity - self.count else {
       throw QuantError(
@@ -147,10 +149,22 @@ public final class LowRankCache: @unchecked Sendable {
       try requireWithin(largestKey, keys, count * keyWidth, "keys")
       try requireWithin(valueType.largestStorable, values, count * valueWidth, "values")
     }
-    for index in 0..<count {
-      let position = self.count + index
-      store(keys + index * keyWidth, .key, position)
-      store(values + index * valueWidth, .value, position)
+    let positions = self.count..<self.count + count
+    // Positions of a block share bytes: a worker takes whole blocks.
+    let first = positions.lowerBound / LatentType.block
+    let blocks = (positions.upperBound + LatentType.block - 1) / LatentType.block - first
+    if let pool, pool.threads > 1, blocks > 2 {
+      pool.run(parts: blocks) { part, _ in
+        let start = (first + part) * LatentType.block
+        withUnsafeTemporaryAllocation(byteCount: scratchBytes, alignment: 64) { scratch in
+          guard let base = scratch.baseAddress else { return }
+          store(
+            positions.clamped(to: start..<start + LatentType.block), of: positions.lowerBound,
+            keys, values, base)
+        }
+      }
+    } else {
+      store(positions, of: positions.lowerBound, keys, values, scratch.base)
     }
     self.count += count
   }
@@ -206,11 +220,25 @@ public final class LowRankCache: @unchecked Sendable {
     }
   }
 
+  /// Stores some positions of a call whose first is `first`.
   private func store(
-    _ source: UnsafePointer<Float>, _ kind: LowRankFactors.Kind, _ position: Int
+    _ positions: Range<Int>, of first: Int, _ keys: UnsafePointer<Float>,
+    _ values: UnsafePointer<Float>, _ scratch: UnsafeMutableRawPointer
+  ) {
+    let keyWidth = layer.inputWidth(.key)
+    let valueWidth = layer.inputWidth(.value)
+    for position in positions {
+      store(keys + (position - first) * keyWidth, .key, position, scratch)
+      store(values + (position - first) * valueWidth, .value, position, scratch)
+    }
+  }
+
+  private func store(
+    _ source: UnsafePointer<Float>, _ kind: LowRankFactors.Kind, _ position: Int,
+    _ scratch: UnsafeMutableRawPointer
   ) {
     let groups = kind == .key ? pool.pages.keys : pool.pages.values
-    let numbers = row.base.assumingMemoryBound(to: Float.self)
+    let numbers = scratch.assumingMemoryBound(to: Float.self)
     let view = view
     let block = position / LatentType.block
     let slot = position % LatentType.block
@@ -225,7 +253,7 @@ public final class LowRankCache: @unchecked Sendable {
       first += group.width
       let target = view.block(group, block)
       if group.type.isPacked {
-        let codes = (row.base + 4 * LowRankLayer.padded(group.width)).assumingMemoryBound(
+        let codes = (scratch + 4 * LowRankLayer.padded(group.width)).assumingMemoryBound(
           to: UInt8.self)
         var scale: UInt16 = 0
         var minimum: UInt16 = 0

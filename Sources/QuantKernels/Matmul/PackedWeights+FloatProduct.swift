@@ -19,7 +19,7 @@ extension PackedWeights {
         TransposeTask(operands: operands, out: workspace.floats, columns: padded))
     }
     let x = inPlace ? operands.x : UnsafePointer(workspace.floats)
-    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
+    let schedule = PanelSchedule(panels: operands.panels, threads: pool.threads)
     if isDense, operands.count <= PackedWeights.directRows {
       pool.run(
         parts: schedule.parts,
@@ -71,7 +71,7 @@ extension PackedWeights {
       arguments.blocks = weights.blocks
       arguments.subgroups = weights.subgroups
       arguments.y_stride = operands.stride
-      arguments.outputs = weights.outputs(first: first, last: last)
+      arguments.outputs = operands.outputs(first: first, last: last)
       // Dense kernels read none of these; a height that is split steps them all the same.
       arguments.x = UnsafeRawPointer(x).assumingMemoryBound(to: Int8.self)
       arguments.x_scale = x
@@ -124,7 +124,7 @@ extension PackedWeights {
             qk_float_entry(weights.kernels, height)(&arguments)
           }
         }
-        let outputs = weights.outputs(first: panel, last: panel + 1)
+        let outputs = operands.outputs(first: panel, last: panel + 1)
         let y = operands.y + panel * PackedWeights.panelRows
         for row in 0..<operands.count {
           (y + row * operands.stride)

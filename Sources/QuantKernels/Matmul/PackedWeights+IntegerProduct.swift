@@ -27,7 +27,7 @@ extension PackedWeights {
     } else {
       pool.run(parts: operands.tiles, quantize)
     }
-    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
+    let schedule = PanelSchedule(panels: operands.panels, threads: pool.threads)
     if direct {
       let task = DirectTask(
         weights: self, operands: operands, activations: activations, schedule: schedule)
@@ -110,7 +110,7 @@ extension PackedWeights {
       arguments.blocks = weights.blocks
       arguments.subgroups = weights.subgroups
       arguments.y_stride = operands.stride
-      arguments.outputs = weights.outputs(first: first, last: last)
+      arguments.outputs = operands.outputs(first: first, last: last)
       arguments.prefetch =
         operands.count >= 8
         ? PackedWeights.prefetchBytes : Int(weights.kernels.pointee.row_prefetch)
@@ -176,7 +176,7 @@ extension PackedWeights {
             buffer + (panel - first) * plain.byteCount)
         }
         arguments.panels = last - first
-        arguments.outputs = weights.outputs(first: first, last: last)
+        arguments.outputs = operands.outputs(first: first, last: last)
         let y = operands.y + first * PackedWeights.panelRows
         operands.forEachPiece(tallest: tallest) { row, rows, done, height in
           activations.aim(&arguments, first: row, done: done)

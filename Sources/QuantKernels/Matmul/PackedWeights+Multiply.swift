@@ -9,14 +9,15 @@ extension PackedWeights {
   ///
   /// - Parameters:
   ///   - x: `[count × columns]` floats, row-major.
-  ///   - y: `[count × outputStride]` floats; `rows` of each row are written.
+  ///   - y: `[count × outputStride]` floats; `outputs` of each row are written.
+  ///   - outputs: the first so many of the `rows` products; nil: all.
   ///   - workspace: scratch, used by one call at a time.
   /// - Throws: ``QuantError`` (`outOfMemory`) when the workspace cannot grow; never after a call of
   ///   the same shape.
   /// - Complexity: O(count · rows · columns).
   package func multiply(
     _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>, outputStride: Int,
-    arithmetic: Arithmetic = .fast, workspace: Workspace, pool: WorkerPool
+    outputs: Int? = nil, arithmetic: Arithmetic = .fast, workspace: Workspace, pool: WorkerPool
   ) throws(QuantError) {
     if count <= 0 { return }
     var x = x
@@ -30,7 +31,9 @@ extension PackedWeights {
       }
       x = UnsafePointer(sorted)
     }
-    let operands = Operands(x: x, columns: columns, count: count, y: y, stride: outputStride)
+    let operands = Operands(
+      x: x, columns: columns, count: count, y: y, stride: outputStride,
+      outputs: min(outputs ?? rows, rows))
     if isDense || arithmetic == .exact {
       try multiplyFloats(operands, workspace: workspace, pool: pool)
     } else {
@@ -46,8 +49,16 @@ extension PackedWeights {
     let y: UnsafeMutablePointer<Float>
     /// Floats between rows of y.
     let stride: Int
+    /// Columns of y.
+    let outputs: Int
 
+    var panels: Int { (outputs + PackedWeights.panelRows - 1) / PackedWeights.panelRows }
     var tiles: Int { (count + PackedWeights.tileRows - 1) / PackedWeights.tileRows }
+
+    /// Outputs of panels `first..<last`, without what the last has of others and of padding.
+    func outputs(first: Int, last: Int) -> Int {
+      min(outputs - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
+    }
 
     func rows(ofTile tile: Int) -> Int {
       min(PackedWeights.tileRows, count - tile * PackedWeights.tileRows)
@@ -76,10 +87,6 @@ extension PackedWeights {
     UnsafePointer((storage.base + panel * panelStride).assumingMemoryBound(to: UInt8.self))
   }
 
-  /// Outputs of panels `first..<last`, without the padding of the last.
-  func outputs(first: Int, last: Int) -> Int {
-    min(rows - first * PackedWeights.panelRows, (last - first) * PackedWeights.panelRows)
-  }
 }
 
 /// How panels are dealt to workers: the first parts are long forward streams, later ones ever

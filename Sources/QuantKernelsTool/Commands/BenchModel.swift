@@ -97,7 +97,7 @@ struct BenchModel: ParsableCommand {
     _ loaded: LanguageModel, _ session: Session, prompt: Timing, decode: Timing,
     samples: LimitSamples
   ) {
-    let weightBytes = loaded.weightBytesPerToken
+    let weightBytes = session.weightBytesPerToken
     let cacheBytes =
       Double(session.keyValueBytesPerToken) * (Double(depth) + Double(decodeTokens) / 2)
     let bytes = Double(weightBytes) + cacheBytes

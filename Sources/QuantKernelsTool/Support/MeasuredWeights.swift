@@ -14,7 +14,16 @@ protocol MeasuredWeights {
   ) throws(QuantError)
 }
 
-extension PackedWeights: MeasuredWeights {}
+extension PackedWeights: MeasuredWeights {
+  func multiply(
+    _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>, outputStride: Int,
+    arithmetic: Arithmetic, workspace: Workspace, pool: WorkerPool
+  ) throws(QuantError) {
+    try multiply(
+      x, count: count, into: y, outputStride: outputStride, outputs: nil, arithmetic: arithmetic,
+      workspace: workspace, pool: pool)
+  }
+}
 
 /// Ternary products have one arithmetic, that of the model's training.
 extension PackedTernary: MeasuredWeights {

@@ -138,6 +138,10 @@ final class LowRankSessionTests: XCTestCase {
       XCTAssertEqual(
         whole.keyValueBytesPerToken,
         shape.layers * shape.keyValueHeads * (keys + (width * 3 + 7) / 8 + 4))
+      // Full factors of floats are more than what they take the place of.
+      XCTAssertGreaterThan(whole.weightBytesPerToken, model.weightBytesPerToken)
+      let plain = try dense.makeSession()
+      XCTAssertEqual(plain.weightBytesPerToken, dense.weightBytesPerToken)
     }
   }
 

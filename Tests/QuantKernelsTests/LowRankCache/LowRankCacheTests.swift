@@ -40,6 +40,39 @@ import Testing
     #expect(contents[0] == contents[1])
   }
 
+  /// Blocks of positions are stored by several threads: the same bytes as by one, wherever a call
+  /// begins and ends in a block.
+  @Test(arguments: LowRankFactors.KeyMode.allCases, LatentType.allCases)
+  func threadsStoreTheSame(mode: LowRankFactors.KeyMode, type: LatentType) throws {
+    let test = LowRankCase(
+      headDimension: 10, rank: mode == .commuting ? 18 : 19, mode: mode, keyType: type,
+      valueType: type)
+    let layer = try test.layer()
+    let tokens = test.tokens(112)
+    let keys = try test.inputs(.key, tokens)
+    let values = try test.inputs(.value, tokens)
+    var contents: [[UInt8]] = []
+    for pool in [nil, WorkerPool(threads: 2), WorkerPool(threads: 7)] {
+      let cache = try test.cache(layer, capacity: 112)
+      let memory = UnsafeMutableRawBufferPointer(
+        start: cache.pool.buffer.base, count: cache.pool.buffer.count)
+      memory.initializeMemory(as: UInt8.self, repeating: 0)
+      for range in [0..<5, 5..<86, 86..<112] {
+        try keys.withUnsafeBufferPointer { keys in
+          try values.withUnsafeBufferPointer { values in
+            try cache.append(
+              keys: keys.baseAddress! + range.lowerBound * layer.inputWidth(.key),
+              values: values.baseAddress! + range.lowerBound * layer.inputWidth(.value),
+              count: range.count, pool: pool)
+          }
+        }
+      }
+      contents.append(Array(memory))
+    }
+    #expect(contents[1] == contents[0])
+    #expect(contents[2] == contents[0])
+  }
+
   /// The paper's 91.25 % leaves out scales and minima, and its ranks are rounded.
   @Test func llamaAtThirtyPercentAndTwoBits() {
     let widths = [Int](repeating: 352, count: 8)  // 0.7 · 512 = 358.4, rounded to a multiple of 32
