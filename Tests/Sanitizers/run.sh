@@ -80,7 +80,7 @@ suites() {
 threads() {
   suites threads thread '^QuantKernelsTests\.(WorkerPool|ThreadCommunicator)Tests' \
     '^QuantKernelsTests\.PackedWeightsTests/(threadsDoNotChangeResults|refusesBadInput)' \
-    '^QuantKernelsTests\.Attention[A-Za-z]*Tests/[A-Za-z]*([tT]hread|[rR]ow)'
+    '^QuantKernelsTests\.AttentionRowIndependenceTests' '^QuantKernelsTests\.LowRankCacheTests/threadsStoreTheSame'
 }
 
 files() {
