@@ -1,3 +1,4 @@
+import DeviceModel
 import QuantKernels
 
 @testable import QuantKernelsTool
