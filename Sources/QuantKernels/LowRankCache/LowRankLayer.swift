@@ -288,7 +288,7 @@ public final class LowRankLayer: @unchecked Sendable {
     UnsafePointer(at(kind == .key ? places.keyDown : places.valueDown))
   }
 
-  /// Numbers that a token brings: what ``LowRankCache/append(keys:values:count:nonFinite:)`` takes.
+  /// Numbers that a token brings: what ``LowRankCache/append(keys:values:count:nonFinite:pool:)`` takes.
   public func inputWidth(_ kind: LowRankFactors.Kind) -> Int {
     (kind == .key ? keyWidths : valueWidths).reduce(0, +)
   }
