@@ -188,8 +188,8 @@ public final class Session {
     guard let lowRank else { return model.weightBytesPerToken }
     return lowRank.caches.indices.reduce(model.weightBytesPerToken) { bytes, index in
       let dense = model.weights.layers[index].queryKeyValue
-      let unread = dense.rows - lowRank.denseOutputs(layer: index)
-      return bytes + lowRank.caches[index].layer.byteCount - dense.byteCount * unread / dense.rows
+      let read = dense.byteCount(outputs: lowRank.denseOutputs(layer: index))
+      return bytes + lowRank.caches[index].layer.byteCount + read - dense.byteCount
     }
   }
 

@@ -238,6 +238,20 @@ final class StackedLinear: Sendable {
     return .blocks(try packed.get())
   }
 
+  /// Bytes that a product of one row reads for the first `outputs`.
+  func byteCount(outputs: Int) -> Int {
+    guard inputParts.isEmpty else { return byteCount }
+    return blocks.reduce(0) { bytes, block in
+      let wanted = outputs - block.firstRow
+      guard wanted > 0 else { return bytes }
+      switch block.weights {
+      case .blocks(let weights):
+        return bytes + weights.byteCount * min(wanted, weights.rows) / weights.rows
+      case .ternary(let weights): return bytes + weights.byteCount
+      }
+    }
+  }
+
   /// `y[i] = W x[i]`, without the bias: `x` is `[count × columns]`, `y` `[count × rows]`, of whose
   /// rows the first `outputs` are written, and maybe more.
   func multiply(

@@ -18,7 +18,6 @@ public final class LowRankCache: @unchecked Sendable {
   private let table: AlignedBuffer
   /// A group's numbers, and then its codes.
   private let scratch: AlignedBuffer
-  private let scratchBytes: Int
   private let kernels: UnsafePointer<qk_latent_kernels>
 
   /// The factors that latents are read by.
@@ -103,8 +102,8 @@ public final class LowRankCache: @unchecked Sendable {
     let numbers = table.base.assumingMemoryBound(to: Int32.self)
     for (index, page) in pages.enumerated() { numbers[index] = page }
     let widest = (pool.layer.keyWidths + pool.layer.valueWidths).max() ?? 1
-    scratchBytes = 5 * LowRankLayer.padded(widest) + 64
-    scratch = try AlignedBuffer(count: scratchBytes, for: "low-rank cache")
+    scratch = try AlignedBuffer(
+      count: 5 * LowRankLayer.padded(widest) + 64, for: "low-rank cache")
     kernels = qk_latent_kernels_for(pool.instructionSet.kernelTableIdentifier)
   }
 
@@ -156,8 +155,8 @@ public final class LowRankCache: @unchecked Sendable {
     if let pool, pool.threads > 1, blocks > 2 {
       pool.run(parts: blocks) { part, _ in
         let start = (first + part) * LatentType.block
-        withUnsafeTemporaryAllocation(byteCount: scratchBytes, alignment: 64) { scratch in
-          guard let base = scratch.baseAddress else { return }
+        withUnsafeTemporaryAllocation(byteCount: scratch.count, alignment: 64) { own in
+          guard let base = own.baseAddress else { return }
           store(
             positions.clamped(to: start..<start + LatentType.block), of: positions.lowerBound,
             keys, values, base)

@@ -86,7 +86,6 @@ extension PackedWeights {
   func weightBytes(panel: Int) -> UnsafePointer<UInt8> {
     UnsafePointer((storage.base + panel * panelStride).assumingMemoryBound(to: UInt8.self))
   }
-
 }
 
 /// How panels are dealt to workers: the first parts are long forward streams, later ones ever
