@@ -197,7 +197,8 @@ def compare_attentions(options, threads):
 
 
 def compare_attention(options, threads, workers, queries, keys, kv_heads):
-    own = ("f32", "f16", "bf16", "q8_0", "q4_0")
+    # bf16*: keys and values in bf16, products in bfloat16.
+    own = ("f32", "f16", "bf16", "q8_0", "q4_0", "bf16*")
     requests = attention_requests(workers)
     times = {("ours", type): [] for type in own} | {r: [] for r in requests}
     errors, failures, rooflines = {}, {}, {type: [] for type in own}
@@ -205,7 +206,8 @@ def compare_attention(options, threads, workers, queries, keys, kv_heads):
         for type in own:
             run = ours(
                 options.tool, threads, "bench", "attention", "--query-length", str(queries), "--kv-length", str(keys),
-                "--kv-heads", str(kv_heads), "--kv-type", type, "--causal", "--repetitions", "1",
+                "--kv-heads", str(kv_heads), "--kv-type", type.rstrip("*"), "--causal", "--repetitions", "1",
+                "--products", "bfloat16" if "*" in type else "float32",
             )
             times["ours", type].append(run["microseconds"]["median"] * 1e-6)
             rooflines[type].append(run["shareOfRoofline"])
@@ -232,11 +234,11 @@ def compare_attention(options, threads, workers, queries, keys, kv_heads):
         if name == "ours":
             print(f"    {name:10} {type:5} {cells}  {statistics.median(rooflines[type]) * 100:5.1f} % of roofline")
             continue
-        equal = type if type in own else "f32"
-        ratio = middle / statistics.median(times["ours", equal])
+        equals = [type] if type.startswith("q") else [type, "bf16*"]
+        ratios = ", ".join(f"ours {own} {middle / statistics.median(times['ours', own]):.2f}×" for own in equals)
         wrong = " ! inexact" if errors.get((name, type), 0) > WORST_ATTENTION_ERROR[type] else ""
         print(
-            f"    {name:10} {type:5} {cells}  ours {equal} {ratio:.2f}×, error {errors.get((name, type), 0):.1e}{wrong}"
+            f"    {name:10} {type:5} {cells}  {ratios}, error {errors.get((name, type), 0):.1e}{wrong}"
         )
 
 

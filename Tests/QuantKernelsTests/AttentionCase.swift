@@ -16,7 +16,8 @@ struct AttentionCase {
 
   init(
     heads: Int, keyValueHeads: Int, dimension: Int, positions: Int, type: KeyValueType = .f32,
-    window: Int? = nil, softCap: Float? = nil, seed: UInt64 = 1
+    window: Int? = nil, softCap: Float? = nil, products: AttentionOptions.Products = .float32,
+    seed: UInt64 = 1
   ) {
     self.heads = heads
     self.keyValueHeads = keyValueHeads
@@ -24,7 +25,8 @@ struct AttentionCase {
     self.positions = positions
     self.type = type
     options = AttentionOptions(
-      scale: 1 / Float(dimension).squareRoot(), window: window, softCap: softCap)
+      scale: 1 / Float(dimension).squareRoot(), window: window, softCap: softCap,
+      products: products)
     var random = RepeatableRandom(seed: seed)
     func uniform(_ count: Int, _ bound: Float) -> [Float] {
       (0..<count).map { _ in

@@ -57,7 +57,9 @@ typedef enum qk_kv_type {
   QK_KV_BRAIN,
   QK_KV_Q8,
   QK_KV_Q4,
-  QK_KV_COUNT
+  QK_KV_COUNT,
+  // No cache's type: pairs of bfloat16, see qk_attention_pairs.
+  QK_KV_PAIRS = QK_KV_COUNT
 } qk_kv_type;
 
 // Bytes of a block of 16 positions.
@@ -69,6 +71,7 @@ static inline ptrdiff_t qk_key_block_bytes(qk_kv_type type, ptrdiff_t width) {
     case QK_KV_FLOAT: return 64 * width;
     case QK_KV_Q8: return 32 * qk_groups(width) + 16 * ((width + 1) / 2 * 2);
     case QK_KV_Q4: return 32 * qk_groups(width) + 8 * ((width + 7) / 8 * 8);
+    case QK_KV_PAIRS: return 64 * ((width + 1) / 2);
     default: return 32 * width;
   }
 }
@@ -79,13 +82,17 @@ static inline ptrdiff_t qk_value_block_bytes(qk_kv_type type, ptrdiff_t width) {
 
 // A prepared query row: of float types, `width` floats. Of quantized ones, its scale; from float
 // QK_ATTENTION_QUERY_HEADER on the sums of its groups as int32; and from qk_query_codes on its
-// 16-bit integers, the last group's rest zero. Each part starts at a multiple of 64 bytes.
+// 16-bit integers, the last group's rest zero. Each part starts at a multiple of 64 bytes. Of pairs of
+// bfloat16, pairs of neighboring elements, the last filled up with zero.
 #define QK_ATTENTION_QUERY_HEADER 16
-static inline int qk_is_quantized(qk_kv_type type) { return type >= QK_KV_Q8; }
+static inline int qk_is_quantized(qk_kv_type type) {
+  return type == QK_KV_Q8 || type == QK_KV_Q4;
+}
 static inline ptrdiff_t qk_query_codes(ptrdiff_t width) {
   return QK_ATTENTION_QUERY_HEADER + (qk_groups(width) + 15) / 16 * 16;
 }
 static inline ptrdiff_t qk_query_stride(qk_kv_type type, ptrdiff_t width) {
+  if (type == QK_KV_PAIRS) return (width + 1) / 2;
   return qk_is_quantized(type) ? qk_query_codes(width) + qk_groups(width) * (QK_ATTENTION_GROUP / 2)
                                : width;
 }
@@ -163,12 +170,42 @@ typedef struct qk_attention_kernels {
                                  float *QK_NONNULL values);
 } qk_attention_kernels;
 
+// Attention whose products are of bfloat16 numbers, summed in float32: for rows that ask for it over
+// caches of float types, on processors with an instruction that adds two such products to a sum.
+// Queries, keys, values and probabilities are rounded to nearest even, subnormals to zero. Blocks are
+// made for a partition from the cache's: keys [pair of elements][16 positions][2], of an odd width
+// the last filled up with zero; values [pair of positions][value_stride][2].
+//
+// Per query row and partition: scores are chains over pairs of elements in ascending order, the output
+// one over pairs of positions that start at even ones; maxima, exponentials and their sum are those
+// of float32. So a row's bits depend on its own query and visible keys alone, here too.
+typedef struct qk_attention_pairs {
+  // As that of qk_attention_kernels.
+  void (*QK_NONNULL prepare)(const float *QK_NONNULL source, ptrdiff_t source_stride, float factor,
+                             ptrdiff_t positions, ptrdiff_t rows_per_position, ptrdiff_t key_width,
+                             ptrdiff_t value_stride, float *QK_NONNULL queries,
+                             float *QK_NONNULL states);
+  // The same, of blocks of pairs; those of the next partition, which are fetched ahead, the cache's.
+  void (*QK_NONNULL partition)(const qk_attention_rows *QK_NONNULL rows, int64_t start,
+                               const void *QK_NONNULL const *QK_NONNULL keys,
+                               const void *QK_NONNULL const *QK_NONNULL values);
+  // A block of a float type as one of pairs.
+  void (*QK_NONNULL pair[QK_KV_BRAIN + 1])(const void *QK_NONNULL key_block,
+                                           const void *QK_NONNULL value_block, ptrdiff_t key_width,
+                                           ptrdiff_t value_stride, void *QK_NONNULL keys,
+                                           void *QK_NONNULL values);
+} qk_attention_pairs;
+
+// NULL where the level, or this processor, has no such instruction.
+const qk_attention_pairs *QK_NULLABLE qk_attention_pairs_for(qk_isa isa);
+
 // The kernels of a level, or of the highest runnable one below it.
 const qk_attention_kernels *QK_NONNULL qk_attention_kernels_for(qk_isa isa);
 
 #if defined(__x86_64__)
 extern const qk_attention_kernels qk_attention__avx2;
 extern const qk_attention_kernels qk_attention__avx512vnni;
+extern const qk_attention_pairs qk_attention__avx512bf16;
 #elif defined(__aarch64__)
 extern const qk_attention_kernels qk_attention__neon;
 #endif

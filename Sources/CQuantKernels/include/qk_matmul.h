@@ -170,7 +170,8 @@ enum { QK_HEIGHTS = 5 };
 typedef struct qk_matmul_table {
   qk_isa isa;
   int step;         // k of a row that stand together in the activations' codes
-  int plain_panels; // unpacked panels that are worth keeping together
+  int plain_panels; // unpacked panels that are worth keeping together, where they take at most
+  int plain_bytes;  // so many bytes of a level-2 cache
   int plain_height; // height at which unpacked panels are fastest
   int row_prefetch; // bytes ahead that a product with few rows prefetches best, 0 for none
   qk_matmul_kernel matmul[QK_FORMATS][QK_HEIGHTS];

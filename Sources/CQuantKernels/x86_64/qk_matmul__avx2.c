@@ -14,6 +14,7 @@
 #define QK_NARROW_SUMS
 #define QK_PLAIN_HEIGHT 16
 #define QK_PLAIN_PANELS 4
+#define QK_PLAIN_BYTES (160 << 10)
 #define QK_ROW_PREFETCH 1024
 
 typedef struct { __m256i half[2]; } vb;

@@ -268,6 +268,8 @@ public enum Attention {
         sinks: sinks,
         factor: Float(Double(options.scale) * (cap.map { 1 / $0 } ?? log2E)),
         softCapLog2E: Float((cap ?? 0) * log2E), kernels: workspace.kernels,
+        pairs: workspace.products(options.products, for: view.shape.type) == .bfloat16
+          ? workspace.pairs : nil,
         vectors: VectorOperations.kernels(workspace.instructionSet))
       if work.isWorthSplitting(threads: pool.threads) {
         try work.runSplit(workspace, pool)

@@ -22,6 +22,8 @@ struct AttentionWork {
   let factor: Float
   let softCapLog2E: Float
   let kernels: UnsafePointer<qk_attention_kernels>
+  /// Not nil where products are of pairs of bfloat16.
+  let pairs: UnsafePointer<qk_attention_pairs>?
   let vectors: qk_vector_kernels
 
   private static let partition = Int(QK_ATTENTION_PARTITION)
@@ -177,30 +179,49 @@ struct AttentionWork {
   /// Rows up to which a partition is read as it is stored; more make it worth widening once.
   private static let narrowRows = 2 * block
 
-  /// Where a worker's floats lie: queries first, then states, scores, widened keys and values, and
+  /// What rows multiply with: the cache's own type, or what a partition's blocks are copied as.
+  private var arithmeticType: qk_kv_type {
+    pairs == nil ? view.shape.type.kernelType : QK_KV_PAIRS
+  }
+
+  /// Whether so many rows read a copy of a partition, in float32 or in pairs of bfloat16.
+  private func copies(rows: Int) -> Bool {
+    pairs != nil || view.smallPage != nil || (view.shape.type.isHalf && rows > Self.narrowRows)
+  }
+
+  private var copiedType: qk_kv_type { pairs == nil ? QK_KV_FLOAT : QK_KV_PAIRS }
+  /// Bytes of a copied block of 16 positions.
+  private var copiedKeyBytes: Int { qk_key_block_bytes(copiedType, view.shape.keyWidth) }
+  private var copiedValueBytes: Int { qk_value_block_bytes(copiedType, view.shape.valueWidth) }
+
+  /// Where a worker's floats lie: queries first, then states, scores, copied keys and values, and
   /// pointers to blocks.
   private struct Scratch {
     let states: Int
     let scores: Int
     let keys: Int
     let values: Int
+    let rows32: Int
+    let block32: Int
     let pointers: Int
     let floats: Int
 
     init(rows: Int, of work: AttentionWork) {
       func aligned(_ floats: Int) -> Int { (floats + 15) / 16 * 16 }
       let shape = work.view.shape
-      states = aligned(rows * shape.queryStride)
+      states = aligned(rows * qk_query_stride(work.arithmeticType, shape.keyWidth))
       scores = states + rows * work.stateStride
       keys = scores + AttentionWork.block * AttentionWork.partition
-      let widens =
-        work.view.smallPage != nil || (shape.type.isHalf && rows > AttentionWork.narrowRows)
-      values = keys + (widens ? AttentionWork.partition * shape.keyWidth : 0)
-      // A row of a small page on its way into a block, of keys or values.
+      let blocks = work.copies(rows: rows) ? AttentionWork.partition / KeyValueShape.block : 0
+      values = keys + blocks * work.copiedKeyBytes / 4
+      let isSmall = work.view.smallPage != nil
+      rows32 = values + blocks * work.copiedValueBytes / 4
+      // A row of a small page on its way into a block, and that block on its way into pairs.
+      block32 = rows32 + (isSmall ? aligned(shape.keyWidth + shape.valueWidth) : 0)
       pointers =
-        values
-        + (widens ? AttentionWork.partition * shape.valueStride : 0)
-        + (work.view.smallPage == nil ? 0 : aligned(shape.keyWidth + shape.valueWidth))
+        block32
+        + (isSmall && work.pairs != nil
+          ? KeyValueShape.block * (shape.keyWidth + shape.valueStride) : 0)
       floats = aligned(pointers + 2 * 2 * AttentionWork.pointers)
     }
   }
@@ -210,10 +231,16 @@ struct AttentionWork {
     _ states: UnsafeMutablePointer<Float>
   ) {
     let width = view.shape.keyWidth
-    kernels.pointee.prepare(
-      view.shape.type.kernelType, queries + (tile.lowerBound * heads + head * group) * width,
-      heads * width, factor,
-      tile.count, group, width, view.shape.valueStride, scaled, states)
+    let source = queries + (tile.lowerBound * heads + head * group) * width
+    if let pairs {
+      pairs.pointee.prepare(
+        source, heads * width, factor, tile.count, group, width, view.shape.valueStride, scaled,
+        states)
+    } else {
+      kernels.pointee.prepare(
+        view.shape.type.kernelType, source, heads * width, factor, tile.count, group, width,
+        view.shape.valueStride, scaled, states)
+    }
   }
 
   private func finish(
@@ -247,41 +274,68 @@ struct AttentionWork {
       max(keys.lowerBound - start, 0)
       / KeyValueShape.block..<(min(keys.upperBound - start, Self.partition) - 1)
       / KeyValueShape.block + 1
-    let isWidened = view.smallPage != nil || (shape.type.isHalf && rows.rows > Self.narrowRows)
-    if isWidened {
-      // Many blocks of rows read these: widen once. It is exact, so bits stay.
-      for block in 0..<Self.pointers {
-        let room = min(block, blocks.upperBound - 1)
-        keyPointers[block] = UnsafeRawPointer(
-          own + scratch.keys + room * KeyValueShape.block * shape.keyWidth)
-        valuePointers[block] = UnsafeRawPointer(
-          own + scratch.values + room * KeyValueShape.block * shape.valueStride)
-      }
-      for block in blocks { widen(head, start, block, scratch, own) }
-    } else {
+    let isCopied = copies(rows: rows.rows)
+    // The next partition's blocks, which few rows fetch ahead, are the cache's own.
+    let ownPointers =
+      rows.rows < Self.block && view.smallPage == nil ? Int(QK_ATTENTION_BLOCKS) : Self.pointers
+    if !isCopied || ownPointers < Self.pointers {
       view.fill(
         keyPointers, valuePointers, head: head, firstBlock: start / KeyValueShape.block)
     }
-    let kernel = kernelOf(kernels.pointee.partition, isWidened ? .f32 : shape.type)
-    kernel(&rows, Int64(start), keyPointers, valuePointers)
+    if isCopied {
+      for block in 0..<ownPointers {
+        let room = min(block, blocks.upperBound - 1)
+        keyPointers[block] = UnsafeRawPointer(own + scratch.keys) + room * copiedKeyBytes
+        valuePointers[block] = UnsafeRawPointer(own + scratch.values) + room * copiedValueBytes
+      }
+      for block in blocks { copy(head, start, block, scratch, own) }
+    }
+    if let pairs {
+      pairs.pointee.partition(&rows, Int64(start), keyPointers, valuePointers)
+    } else {
+      let kernel = kernelOf(kernels.pointee.partition, isCopied ? .f32 : shape.type)
+      kernel(&rows, Int64(start), keyPointers, valuePointers)
+    }
   }
 
-  private func widen(
+  /// Copies a block for the rows of a tile: into float32, which is exact, or into pairs.
+  private func copy(
     _ head: Int, _ start: Int, _ block: Int, _ scratch: Scratch, _ own: UnsafeMutablePointer<Float>
   ) {
     let shape = view.shape
-    let keys = own + scratch.keys + block * KeyValueShape.block * shape.keyWidth
-    let values = own + scratch.values + block * KeyValueShape.block * shape.valueStride
-    guard view.smallPage != nil else {
+    let keys = own + scratch.keys + block * copiedKeyBytes / 4
+    let values = own + scratch.values + block * copiedValueBytes / 4
+    if view.smallPage == nil {
       let index = start / KeyValueShape.block + block
-      let widen =
-        shape.type == .f16 ? kernels.pointee.widen_half : kernels.pointee.widen_brain
-      widen(
-        view.keys(head: head, block: index), view.values(head: head, block: index),
-        shape.keyWidth, shape.valueStride, keys, values)
-      return
+      let stored = (view.keys(head: head, block: index), view.values(head: head, block: index))
+      if let pairs {
+        let convert =
+          switch shape.type {
+          case .f16: pairs.pointee.pair.1
+          case .bf16: pairs.pointee.pair.2
+          default: pairs.pointee.pair.0
+          }
+        convert(stored.0, stored.1, shape.keyWidth, shape.valueStride, keys, values)
+      } else {
+        let widen = shape.type == .f16 ? kernels.pointee.widen_half : kernels.pointee.widen_brain
+        widen(stored.0, stored.1, shape.keyWidth, shape.valueStride, keys, values)
+      }
+    } else if let pairs {
+      let wide = own + scratch.block32
+      let wideValues = wide + KeyValueShape.block * shape.keyWidth
+      gather(head, start, block, own + scratch.rows32, keys: wide, values: wideValues)
+      pairs.pointee.pair.0(wide, wideValues, shape.keyWidth, shape.valueStride, keys, values)
+    } else {
+      gather(head, start, block, own + scratch.rows32, keys: keys, values: values)
     }
-    let row = own + scratch.values + Self.partition * shape.valueStride
+  }
+
+  /// A block of small pages' rows in float32; `row` has room for one position.
+  private func gather(
+    _ head: Int, _ start: Int, _ block: Int, _ row: UnsafeMutablePointer<Float>,
+    keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>
+  ) {
+    let shape = view.shape
     for offset in 0..<KeyValueShape.block {
       // Past the end the last row again: what nobody sees must only be finite.
       let position = min(start + block * KeyValueShape.block + offset, view.count - 1)

@@ -8,6 +8,8 @@ public final class AttentionWorkspace: @unchecked Sendable {
   /// The level that calls with this workspace run on.
   public let instructionSet: InstructionSet
   let kernels: UnsafePointer<qk_attention_kernels>
+  /// Nil where this level or processor multiplies no pairs of bfloat16.
+  let pairs: UnsafePointer<qk_attention_pairs>?
   private var buffers: [Part: AlignedBuffer] = [:]
 
   /// What the memory is for.
@@ -17,6 +19,15 @@ public final class AttentionWorkspace: @unchecked Sendable {
   public init(instructionSet: InstructionSet = .best) {
     self.instructionSet = instructionSet
     kernels = qk_attention_kernels_for(instructionSet.kernelTableIdentifier)
+    pairs = qk_attention_pairs_for(instructionSet.kernelTableIdentifier)
+  }
+
+  /// What calls that ask for `wanted` multiply in, over a cache of a type: bfloat16 only where the
+  /// level and the processor have an instruction for it and the type is one of floats.
+  public func products(
+    _ wanted: AttentionOptions.Products, for type: KeyValueType
+  ) -> AttentionOptions.Products {
+    pairs != nil && type.isFloat ? wanted : .float32
   }
 
   /// Room for `count` values, whatever they held before.

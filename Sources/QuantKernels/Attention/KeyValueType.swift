@@ -34,6 +34,7 @@ public enum KeyValueType: String, Sendable, Equatable, CaseIterable {
 
   /// Of half the bits of f32, which a prompt widens once for all its rows.
   var isHalf: Bool { self == .f16 || self == .bf16 }
+  var isFloat: Bool { self == .f32 || isHalf }
 
   var kernelType: qk_kv_type {
     switch self {

@@ -137,12 +137,9 @@ extension PackedWeights {
       subgroups = weights.isKQuant ? 1 : weights.subgroups
       blocks = weights.paddedColumns / 32 / subgroups
       let bytes = blocks * qk_block_bytes(format, subgroups)
-      together = max(
-        1, min(Int(weights.kernels.pointee.plain_panels), PlainPanel.keptBytes / bytes))
+      let kernels = weights.kernels.pointee
+      together = max(1, min(Int(kernels.plain_panels), Int(kernels.plain_bytes) / bytes))
     }
-
-    /// Of panels that are kept, a share of a level-2 cache.
-    private static let keptBytes = 160 << 10
 
     var byteCount: Int { blocks * qk_block_bytes(format, subgroups) }
     var bytesPerWorker: Int { together * byteCount }

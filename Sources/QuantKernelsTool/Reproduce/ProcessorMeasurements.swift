@@ -129,8 +129,8 @@ final class ProcessorMeasurements {
         Console.progress("attention of \(length) positions")
         let attention = AttentionCase(
           queryLength: length, keyValueLength: length, heads: Self.promptHeads,
-          keyValueHeads: Self.promptHeads, headDimension: 128, type: .f32, isCausal: isCausal,
-          window: nil, pageSize: nil, comparesUnfused: true)
+          keyValueHeads: Self.promptHeads, headDimension: 128, type: .f32, products: .float32,
+          isCausal: isCausal, window: nil, pageSize: nil, comparesUnfused: true)
         let limits = try limits()
         let result = try attention.measure(options: options, limits: limits, pool: pool)
         samples.merge(result.rounds.limits)

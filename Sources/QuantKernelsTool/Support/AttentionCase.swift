@@ -8,6 +8,7 @@ struct AttentionCase {
   let keyValueHeads: Int
   let headDimension: Int
   let type: KeyValueType
+  let products: AttentionOptions.Products
   let isCausal: Bool
   let window: Int?
   let pageSize: Int?
@@ -20,6 +21,8 @@ struct AttentionCase {
     let unfused: (microseconds: Timing, bytes: Int, difference: Double)?
     /// Scratch bytes of the fused path.
     let scratchBytes: Int
+    /// What the kernel multiplied in.
+    let products: AttentionOptions.Products
     let copies: Int
     /// Bytes of the keys and values that are seen, each once.
     let keyValueBytes: Double
@@ -35,7 +38,8 @@ struct AttentionCase {
   }
 
   var options: AttentionOptions {
-    AttentionOptions(scale: 1 / Float(headDimension).squareRoot(), window: window)
+    AttentionOptions(
+      scale: 1 / Float(headDimension).squareRoot(), window: window, products: products)
   }
 
   /// Pairs of a query and a key that it sees, and keys that any query sees.
@@ -144,7 +148,9 @@ struct AttentionCase {
           max($0, Double((y[$1] - outputOfOther[$1]).magnitude))
         }
         return (unfusedTime, unfused.scratchBytes, difference)
-      }, scratchBytes: workspace.byteCount, copies: caches.count, keyValueBytes: bytes)
+      }, scratchBytes: workspace.byteCount,
+      products: workspace.products(products, for: type), copies: caches.count,
+      keyValueBytes: bytes)
   }
 
   /// Standard normal numbers, the same for every stretch of positions.

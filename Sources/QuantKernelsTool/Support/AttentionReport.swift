@@ -10,12 +10,19 @@ struct AttentionReport {
   var gigaflops: Double { attention.operations / seconds * 1e-9 }
   private var gigabytes: Double { result.keyValueBytes / seconds * 1e-9 }
   private var bytesTime: Double { result.keyValueBytes / result.rounds.limits.read.median * 1e-9 }
-  private var operationsTime: Double {
-    attention.operations / result.rounds.limits.float32.median * 1e-9
+  private var peak: Double {
+    let limits = result.rounds.limits
+    return (result.products == .bfloat16 ? limits.bfloat16 : limits.float32).median
   }
+  private var operationsTime: Double { attention.operations / peak * 1e-9 }
   private var roofline: Double { max(bytesTime, operationsTime) / seconds }
-  private var bound: String { bytesTime > operationsTime ? "bandwidth" : "float32 peak" }
+  private var bound: String {
+    bytesTime > operationsTime ? "bandwidth" : "\(result.products.rawValue) peak"
+  }
   private var kernel: String {
+    if result.products == .bfloat16 {
+      return "qk_attention_pairs_\(attention.type.rawValue)__avx512bf16"
+    }
     let level = limits.instructionSet == .scalar ? "scalar" : limits.instructionSet.rawValue
     return "qk_attention_\(attention.type.rawValue)__\(level)"
   }
@@ -39,11 +46,13 @@ struct AttentionReport {
       "pageSize": attention.pageSize.map { JSON($0) } ?? .null,
       "microseconds": result.rounds.microseconds.json, "gigaflopPerSecond": JSON(gigaflops),
       "keyValueGigabytesPerSecond": JSON(gigabytes), "shareOfRoofline": JSON(roofline),
-      "bound": JSON(bound), "kernel": JSON(kernel), "keyValueBytes": JSON(result.keyValueBytes),
+      "bound": JSON(bound), "products": JSON(result.products.rawValue), "kernel": JSON(kernel),
+      "keyValueBytes": JSON(result.keyValueBytes),
       "copies": JSON(result.copies), "threads": JSON(limits.threads),
       "instructionSet": JSON(limits.instructionSet.rawValue),
       "readGigabytesPerSecond": result.rounds.limits.read.json,
       "float32GigaflopPerSecond": result.rounds.limits.float32.json,
+      "bfloat16GigaflopPerSecond": result.rounds.limits.bfloat16.json,
       "scratchBytes": JSON(result.scratchBytes), "unfused": unfused,
     ]
   }
@@ -68,7 +77,7 @@ struct AttentionReport {
       \(result.copies > 1 ? "cold" : "warm")
         time        \(result.rounds.microseconds.text()) µs, \(result.rounds.microseconds.samples.count) runs
         operations  \(fixed(gigaflops, 1)) GFLOP/s, \
-      \(fixed(gigaflops / result.rounds.limits.float32.median * 100, 1)) % of float32 peak
+      \(fixed(gigaflops / peak * 100, 1)) % of \(result.products.rawValue) peak
         keys and values  \(fixed(gigabytes, 1)) GB/s, \
       \(fixed(gigabytes / result.rounds.limits.read.median * 100, 1)) % of read bandwidth
         roofline    \(fixed(roofline * 100, 1)) %, bound by \(bound)\(beside)
