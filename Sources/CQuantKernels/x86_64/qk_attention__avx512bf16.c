@@ -19,6 +19,8 @@
 
 #define QK_NAME(op) qk_attention_##op##__avx512bf16
 #define QK_REGISTERS 32
+#define QK_FLOAT_STREAMS 1
+#define QK_FETCH_LOCALITY 3
 // As with float32: 6 x 4 sums, 4 loads, 1 broadcast.
 #define QK_VECTORS(R) ((R) > 1 ? 4 : 8)
 #include "bodies/qk_attention_rows.inc"

@@ -13,18 +13,21 @@
 #define QK_NAME(stem) qk_##stem##__avx512vnni
 #define QK_LEVEL QK_ISA_AVX512VNNI
 #define QK_MAX_HEIGHT 16 // of float32 products: 16 accumulators and 16 other registers
-// Four streams, fetched as on AVX2: on a Sapphire Rapids core, whose memory takes long to answer, one row over one stream
-// read 9.4 GB/s and AVX2's four streams 13.0 of 14.1. Of four rows and more, passes of 4 by 3 panels: a core that starts two
-// dot products a cycle, each of which takes four, needs eight sums or more; twelve leave registers for as many float sums;
-// and a step of 12 dot products loads 4 activations and 3 vectors of weights, where 8 by 1 would load 8 and 1 for 8, more
-// than two loads a cycle (Zen 5, in the first-level cache, of 547 GMAC/s: 4 x 3 435, 6 x 2 436, 8 x 2 414, 8 x 1 391).
-#define QK_WIDE(tile) ((tile) == 1 ? 4 : (tile) == 2 ? 2 : 3)
+// Two streams, each fetched 4 KB ahead: memory that takes 180 ns at 45 GB/s has 8 KB under way. On Zen 5 one cold row of
+// int4, Q8_0 and K-quants then reads 37-46 of 45 GB/s, where four streams 2 KB ahead read 36-44 and one 8 KB ahead 38-45; on
+// a Sapphire Rapids core one stream fetched by the processor alone read 9.4 GB/s, and four, 1 KB ahead, 13.0 of 14.1.
+//
+// Of four rows and more, passes of 4 by 3 panels: a core that starts two dot products a cycle, each of which takes four,
+// needs eight sums or more; twelve leave registers for as many float sums; and a step of 12 dot products loads 4
+// activations and 3 vectors of weights, where 8 by 1 would load 8 and 1 for 8, more than two loads a cycle (Zen 5, in the
+// first-level cache, of 547 GMAC/s: 4 x 3 435, 6 x 2 436, 8 x 2 414, 8 x 1 391).
+#define QK_WIDE(tile) ((tile) <= 2 ? 2 : 3)
 #define QK_WIDE_HEIGHT 4
 #define QK_TALLEST 8
 #define QK_PLAIN_HEIGHT 16
 #define QK_PLAIN_PANELS 3
 #define QK_PLAIN_BYTES (768 << 10) // such processors have 1 MB and more
-#define QK_ROW_PREFETCH 2048 // Zen 5 reads 6-16 % faster than with 1024, and no faster with 3072
+#define QK_ROW_PREFETCH 4096
 
 typedef __m512i vi, vb, va;
 typedef __m512 vf;

@@ -12,6 +12,7 @@
 #define QK_NAME(stem) qk_##stem##__avx512vnni
 #define QK_LEVEL QK_ISA_AVX512VNNI
 #define QK_STEP_K 4
+#define QK_TERNARY_AHEAD 4096 // as in qk_matmul__avx512vnni.c
 // vpdpbusd sums in 32 bits: a chunk's largest sum, 60 steps · 4 k · 64·2·128, is under 2^22.
 #define QK_FOLD2 15
 // 8 rows × 2 panels: 16 chains of sums, where two products a cycle of 5 cycles need 10, and 10 loads for 16 products,
