@@ -5,28 +5,14 @@ import Testing
 
 @testable import Calibration
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// The projections of the model that `make model` fetches.
 @Suite struct RealMatricesTests {
-  private static let model: String? = {
-    func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-    let home = variable("XDG_CACHE_HOME") ?? (variable("HOME") ?? "/tmp") + "/.cache"
-    let cache = variable("QUANTKERNELS_CACHE") ?? home + "/quantkernels"
-    let path = variable("QUANTKERNELS_MODEL") ?? cache + "/SmolLM2-135M-Instruct.Q4_1.gguf"
-    return access(path, R_OK) == 0 ? path : nil
-  }()
-
   /// The latents of all heads together err no more than as many of each head: J ≤ M, by the inputs
   /// that a text gives the layers.
-  @Test(.enabled(if: model != nil, "no model; `make model` fetches it"))
+  @Test(.enabled(if: FetchedModel.path != nil, "no model; `make model` fetches it"))
   func largerGroupsErrLess() throws {
     let calibrator = try Calibrator(
-      model: try GGUFFile(path: try #require(Self.model)), pool: WorkerPool(threads: 2))
+      model: try GGUFFile(path: try #require(FetchedModel.path)), pool: WorkerPool(threads: 2))
     var reading = Calibrator.Reading()
     reading.context = 256
     reading.samples = 3
