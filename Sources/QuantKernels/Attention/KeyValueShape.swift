@@ -25,8 +25,6 @@ struct KeyValueShape: Sendable, Equatable {
     self.valueWidth = valueWidth
   }
 
-  /// Floats of a prepared query row.
-  var queryStride: Int { qk_query_stride(type.kernelType, keyWidth) }
   var valueStride: Int { qk_value_stride(valueWidth) }
   var keyBlockBytes: Int { qk_key_block_bytes(type.kernelType, keyWidth) }
   var valueBlockBytes: Int { qk_value_block_bytes(type.kernelType, valueWidth) }
