@@ -264,6 +264,27 @@ struct PackedWeightsTests {
     }
   }
 
+  /// Eight rows are quantized together; those beside a row that is no number, or nothing, are not touched by it.
+  @Test func badRowsLeaveTheOthersAlone() throws {
+    var random = RepeatableRandom(seed: 10)
+    let (columns, count) = (96, 17)
+    let bytes = randomBlocks(.q4_1, rows: 16, columns: columns, using: &random)
+    for isa in InstructionSet.supported {
+      let packed = try pack(.q4_1, bytes, rows: 16, columns: columns, isa: isa)
+      for bad in [Float.nan, .infinity, 0, 0x1p-101, 0x1p-100, .greatestFiniteMagnitude] {
+        var x = random.normals(count * columns)
+        for row in [0, 5, 12] {
+          for column in 32..<64 { x[row * columns + column] = bad }
+        }
+        let together = try product(packed, x, count: count)
+        for row in 0..<count {
+          let alone = try product(packed, Array(x[row * columns..<(row + 1) * columns]), count: 1)
+          #expect(together[row * 16..<(row + 1) * 16].map(\.bitPattern) == alone.map(\.bitPattern))
+        }
+      }
+    }
+  }
+
   @Test func refusesBadInput() throws {
     #expect(throws: QuantError.self) { try pack(.q4_0, [], rows: 0, columns: 32, isa: .best) }
     #expect(throws: QuantError.self) {

@@ -37,9 +37,11 @@ LAYER vb vb_high4(vb b) {
   return b;
 }
 LAYER vb vb_merge(vb low, vb plane, int shift, int mask, int up) {
+  // One shift; a byte's field stays in the byte, and what crosses its ends is masked away.
+  const int left = up - shift;
   HALVES {
-    const __m256i field = _mm256_and_si256(_mm256_srli_epi16(plane.half[h], shift), _mm256_set1_epi8((char)mask));
-    low.half[h] = _mm256_or_si256(low.half[h], _mm256_slli_epi16(field, up));
+    const __m256i field = left < 0 ? _mm256_srli_epi16(plane.half[h], -left) : _mm256_slli_epi16(plane.half[h], left);
+    low.half[h] = _mm256_or_si256(low.half[h], _mm256_and_si256(field, _mm256_set1_epi8((char)(mask << up))));
   }
   return low;
 }

@@ -38,8 +38,10 @@ LAYER void vb_store(uint8_t *p, vb b) { _mm512_storeu_si512(p, b); }
 LAYER vb vb_low4(vb b) { return _mm512_and_si512(b, _mm512_set1_epi8(15)); }
 LAYER vb vb_high4(vb b) { return _mm512_and_si512(_mm512_srli_epi16(b, 4), _mm512_set1_epi8(15)); }
 LAYER vb vb_merge(vb low, vb plane, int shift, int mask, int up) {
-  const vb field = _mm512_and_si512(_mm512_srli_epi16(plane, shift), _mm512_set1_epi8((char)mask));
-  return _mm512_or_si512(low, _mm512_slli_epi16(field, up));
+  // One shift; a byte's field stays in the byte, and what crosses its ends is masked away.
+  const int left = up - shift;
+  const vb field = left < 0 ? _mm512_srli_epi16(plane, (unsigned)-left) : _mm512_slli_epi16(plane, (unsigned)left);
+  return _mm512_or_si512(low, _mm512_and_si512(field, _mm512_set1_epi8((char)(mask << up))));
 }
 LAYER va va_zero(void) { return _mm512_setzero_si512(); }
 LAYER va va_init(int32_t value) { return _mm512_set1_epi32(value); }
@@ -106,6 +108,7 @@ LAYER float qk_quantize_group__avx512vnni(const float *x, int8_t *codes, int32_t
   return scale;
 }
 
+#define QK_QUANTIZE_EIGHT "x86_64/qk_quantize_rows__avx512vnni.inc"
 #include "bodies/qk_matmul.inc"
 
 #pragma clang attribute pop
