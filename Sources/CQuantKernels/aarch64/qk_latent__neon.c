@@ -47,9 +47,9 @@ QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
 // 2 rows x 4 vectors x 2 digits of sums, 4 codes, 4 digits: 24 of 32 registers. Codes below 128 are
 // the same signed.
 #define QK_DOT_ROWS 2
-QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
+QK_ALWAYS void qk_dot_half(const int R, const int8_t *digits, ptrdiff_t digit_stride,
                            ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
-                           int32_t *out, ptrdiff_t out_stride) {
+                           int32_t *out) {
   int32x4_t high[QK_DOT_ROWS][4], low[QK_DOT_ROWS][4];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++)
@@ -76,13 +76,20 @@ QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_st
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++)
-      vst1q_s32(out + r * out_stride + 4 * v, vaddq_s32(vshlq_n_s32(high[r][v], 7), low[r][v]));
+      vst1q_s32(out + r * QK_LATENT_CHUNK + 4 * v, vaddq_s32(vshlq_n_s32(high[r][v], 7), low[r][v]));
+}
+QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
+                           ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
+                           ptrdiff_t second, int32_t *out) {
+  qk_dot_half(R, digits, digit_stride, quads, codes, code_stride, out);
+  qk_dot_half(R, digits, digit_stride, quads, codes + second, code_stride, out + 16);
 }
 
 #define QK_NAME(op) qk_latent_##op##__neon
 #define QK_TABLE qk_latent__neon
 // 6 x 4 sums, 4 loads, 1 broadcast of 32 registers.
 #define QK_PRODUCT_ROWS 6
+#define QK_PRODUCT_COLUMNS 16
 #include "bodies/qk_latent_body.inc"
 
 #if defined(__clang__)

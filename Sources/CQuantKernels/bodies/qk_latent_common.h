@@ -91,21 +91,44 @@ static inline __attribute__((always_inline)) void qk_latent_unpack_chunk(
   }
 }
 
+// Eight codes of a stream of bits as bytes, the first in the lowest: halves are moved apart by what a code lacks of eight
+// bits, four, two and one at a time.
+static inline uint64_t qk_latent_spread(int bits, uint64_t x) {
+  const uint64_t four = ((1ull << 4 * bits) - 1) * 0x0000000100000001ull;
+  const uint64_t two = ((1ull << 2 * bits) - 1) * 0x0001000100010001ull;
+  const uint64_t one = ((1ull << bits) - 1) * 0x0101010101010101ull;
+  x = (x | x << 4 * (8 - bits)) & four;
+  x = (x | x << 2 * (8 - bits)) & two;
+  return (x | x << (8 - bits)) & one;
+}
+
 // The chunk that the rest of the width makes, zero behind it.
-static inline void qk_latent_unpack_rest(int bits, int is_value, const uint8_t *packed,
-                                         ptrdiff_t rest, uint8_t *units) {
+static inline __attribute__((always_inline)) void qk_latent_unpack_rest(int bits, int is_value, const uint8_t *packed,
+                                                                        ptrdiff_t rest, uint8_t *units) {
   const ptrdiff_t bytes = (rest * bits + 7) / 8;
-  const unsigned mask = (1u << bits) - 1;
-  memset(units, 0, QK_LATENT_CHUNK_BYTES);
-  for (ptrdiff_t p = 0; p < QK_LATENT_BLOCK; p++, packed += bytes) {
-    uint64_t bitsLeft = 0;
-    int have = 0;
-    const uint8_t *next = packed;
-    for (ptrdiff_t e = 0; e < rest; e++) {
-      while (have < bits) bitsLeft |= (uint64_t)*next++ << have, have += 8;
-      units[qk_latent_at(is_value, e, p)] = (uint8_t)(bitsLeft & mask);
-      bitsLeft >>= bits, have -= bits;
-    }
+  for (ptrdiff_t p = 0; p < QK_LATENT_BLOCK; p += 4) {
+    uint8_t rows[4][QK_LATENT_CHUNK];
+    for (ptrdiff_t i = 0; i < 4; i++, packed += bytes)
+      for (ptrdiff_t e = 0; e < QK_LATENT_CHUNK; e += 8) {
+        const ptrdiff_t left = bytes - e * bits / 8;
+        uint64_t stream = 0;
+        if (left >= bits) memcpy(&stream, packed + e * bits / 8, (size_t)bits);
+        else
+          for (ptrdiff_t j = 0; j < left; j++) stream |= (uint64_t)packed[e * bits / 8 + j] << 8 * j;
+        // Bits behind the last code are zero.
+        stream = qk_latent_spread(bits, stream);
+        memcpy(rows[i] + e, &stream, 8);
+      }
+    if (is_value)
+      // Units of elements 0...15 and 16...31 follow one another, four positions in a word.
+      for (ptrdiff_t e = 0; e < QK_LATENT_CHUNK; e++) {
+        const uint32_t word = (uint32_t)rows[0][e] | (uint32_t)rows[1][e] << 8 | (uint32_t)rows[2][e] << 16 |
+                              (uint32_t)rows[3][e] << 24;
+        memcpy(units + qk_latent_at(1, 0, p) + 4 * e, &word, 4);
+      }
+    else
+      for (ptrdiff_t e = 0; e < QK_LATENT_CHUNK; e += 4)
+        for (ptrdiff_t i = 0; i < 4; i++) memcpy(units + qk_latent_at(0, e, p + i), rows[i] + e, 4);
   }
 }
 
@@ -118,16 +141,17 @@ static inline __attribute__((always_inline)) void qk_latent_chunk(qk_latent_type
   const uint8_t *packed =
       (const uint8_t *)block + QK_LATENT_HEADER + c * 64 * (ptrdiff_t)bits;
   const ptrdiff_t rest = width - c * QK_LATENT_CHUNK;
-  if (rest < QK_LATENT_CHUNK) {
-    qk_latent_unpack_rest(bits, is_value, packed, rest, units);
-    return;
-  }
+#define QK_LATENT_UNPACK(bits)                                                              \
+  if (rest < QK_LATENT_CHUNK) qk_latent_unpack_rest(bits, is_value, packed, rest, units);   \
+  else qk_latent_unpack_chunk(bits, packed, units);                                         \
+  break;
   switch (type) {
-    case QK_LATENT_8: qk_latent_unpack_chunk(8, packed, units); break;
-    case QK_LATENT_4: qk_latent_unpack_chunk(4, packed, units); break;
-    case QK_LATENT_3: qk_latent_unpack_chunk(3, packed, units); break;
-    default: qk_latent_unpack_chunk(2, packed, units);
+    case QK_LATENT_8: QK_LATENT_UNPACK(8)
+    case QK_LATENT_4: QK_LATENT_UNPACK(4)
+    case QK_LATENT_3: QK_LATENT_UNPACK(3)
+    default: QK_LATENT_UNPACK(2)
   }
+#undef QK_LATENT_UNPACK
 }
 
 // Whether a row of floats or halves of a block of values is one that was not finite: the whole row
@@ -159,7 +183,7 @@ static inline ptrdiff_t qk_latent_parts_of(qk_latent_parts *parts, void *scratch
 #define QK_PART(name, type, count)                        \
   parts->name = (type *)(at + used);                      \
   used += ((ptrdiff_t)sizeof(type) * (count) + 63) & ~(ptrdiff_t)63;
-  const ptrdiff_t code_bytes = QK_LATENT_BLOCK * padded;
+  const ptrdiff_t code_bytes = 2 * QK_LATENT_BLOCK * padded; // of two blocks of keys
   const ptrdiff_t value_bytes = QK_LATENT_PARTITION * QK_LATENT_CHUNK;
   QK_PART(codes, uint8_t, code_bytes > value_bytes ? code_bytes : value_bytes)
   QK_PART(dots, int32_t, rows * QK_LATENT_CHUNK)

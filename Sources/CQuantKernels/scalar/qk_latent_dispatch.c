@@ -43,24 +43,6 @@ void qk_latent_unpack_bits(const uint8_t *packed, ptrdiff_t n, int bits, uint8_t
 
 // MARK: Blocks
 
-// One code into the packed units of its chunk.
-static void put(int bits, uint8_t *packed, ptrdiff_t unit, ptrdiff_t byte, unsigned code) {
-  uint8_t *at;
-  switch (bits) {
-    case 8: packed[64 * unit + byte] = (uint8_t)code; return;
-    case 4:
-      at = packed + unit / 2 * 64 + byte;
-      *at = (uint8_t)((*at & ~(15u << unit % 2 * 4)) | code << unit % 2 * 4);
-      return;
-    default:
-      at = packed + unit / 4 * 64 + byte;
-      *at = (uint8_t)((*at & ~(3u << unit % 4 * 2)) | (code & 3) << unit % 4 * 2);
-      if (bits == 2) return;
-      at = packed + 128 + byte;
-      *at = (uint8_t)((*at & ~(1u << unit)) | code >> 2 << unit);
-  }
-}
-
 static unsigned get(int bits, const uint8_t *packed, ptrdiff_t unit, ptrdiff_t byte) {
   switch (bits) {
     case 8: return packed[64 * unit + byte];
@@ -118,9 +100,18 @@ void qk_latent_store_codes(qk_latent_type type, int is_value, const uint8_t *cod
       // Elements e and e + 16 of a position share a byte.
       uint8_t *at = packed + p / 4 * 64 + p % 4;
       for (int e = 0; e < 16; e++) at[4 * e] = (uint8_t)(codes[e] | codes[e + 16] << 4);
+    } else if (bits < 4) {
+      // Elements e and e + 16 lie in units u and u + 1 of the same four, beside those of other positions.
+      const ptrdiff_t u = qk_latent_unit(1, 0, p), shift = u % 4 * 2;
+      uint8_t *at = packed + u / 4 * 64 + p % 4, *high = packed + 128 + p % 4;
+      for (int e = 0; e < 16; e++) {
+        const unsigned a = codes[e], b = codes[e + 16];
+        at[4 * e] = (uint8_t)((at[4 * e] & ~(15u << shift)) | ((a & 3) | (b & 3) << 2) << shift);
+        if (bits == 3) high[4 * e] = (uint8_t)((high[4 * e] & ~(3u << u)) | ((a >> 2) | (b >> 2) << 1) << u);
+      }
     } else {
       for (ptrdiff_t e = 0; e < QK_LATENT_CHUNK; e++)
-        put(bits, packed, qk_latent_unit(1, e, p), qk_latent_byte(1, e, p), codes[e]);
+        packed[64 * qk_latent_unit(1, e, p) + qk_latent_byte(1, e, p)] = codes[e];
     }
     packed += 64 * bits;
   }

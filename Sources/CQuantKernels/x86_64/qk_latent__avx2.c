@@ -48,9 +48,9 @@ QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
 // 2 rows x 2 vectors x 2 digits in 16 bits, as many sums in 32, 2 codes, 1 broadcast: 15 of 16
 // registers.
 #define QK_DOT_ROWS 2
-QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
+QK_ALWAYS void qk_dot_half(const int R, const int8_t *digits, ptrdiff_t digit_stride,
                            ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
-                           int32_t *out, ptrdiff_t out_stride) {
+                           int32_t *out) {
   const __m256i ones = _mm256_set1_epi16(1), base = _mm256_set1_epi16(128);
   __m256i sums[QK_DOT_ROWS][2];
 #pragma GCC unroll 4
@@ -66,9 +66,11 @@ QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_st
       const __m256i b = _mm256_loadu_si256((const __m256i *)(codes + 32));
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
-        int32_t words[2];
-        memcpy(words, digits + r * digit_stride + (first + i) * 8, 8);
-        const __m256i h = _mm256_set1_epi32(words[0]), l = _mm256_set1_epi32(words[1]);
+        // A load each: both from one register would go by way of another.
+        int32_t four[2];
+        memcpy(&four[0], digits + r * digit_stride + (first + i) * 8, 4);
+        memcpy(&four[1], digits + r * digit_stride + (first + i) * 8 + 4, 4);
+        const __m256i h = _mm256_set1_epi32(four[0]), l = _mm256_set1_epi32(four[1]);
         high[r][0] = _mm256_add_epi16(high[r][0], _mm256_maddubs_epi16(a, h));
         high[r][1] = _mm256_add_epi16(high[r][1], _mm256_maddubs_epi16(b, h));
         low[r][0] = _mm256_add_epi16(low[r][0], _mm256_maddubs_epi16(a, l));
@@ -85,15 +87,22 @@ QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_st
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
-    _mm256_storeu_si256((__m256i *)(out + r * out_stride), sums[r][0]);
-    _mm256_storeu_si256((__m256i *)(out + r * out_stride + 8), sums[r][1]);
+    _mm256_storeu_si256((__m256i *)(out + r * QK_LATENT_CHUNK), sums[r][0]);
+    _mm256_storeu_si256((__m256i *)(out + r * QK_LATENT_CHUNK + 8), sums[r][1]);
   }
+}
+QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
+                           ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
+                           ptrdiff_t second, int32_t *out) {
+  qk_dot_half(R, digits, digit_stride, quads, codes, code_stride, out);
+  qk_dot_half(R, digits, digit_stride, quads, codes + second, code_stride, out + 16);
 }
 
 #define QK_NAME(op) qk_latent_##op##__avx2
 #define QK_TABLE qk_latent__avx2
 // 6 x 2 sums, 2 loads, 1 broadcast of 16 registers.
 #define QK_PRODUCT_ROWS 6
+#define QK_PRODUCT_COLUMNS 16
 #include "bodies/qk_latent_body.inc"
 
 #pragma clang attribute pop

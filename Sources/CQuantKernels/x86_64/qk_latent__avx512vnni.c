@@ -42,36 +42,45 @@ QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
   _mm_storeu_si128((__m128i *)(digits + 16), _mm_unpackhi_epi32(h, l));
 }
 
-// 4 rows x 2 digits: 8 chains hide the latency of a dot, 5 cycles at 1 or 2 a cycle; digits are
-// broadcast from memory.
-#define QK_DOT_ROWS 4
+// 6 rows x 2 digits x 2 vectors: 24 sums of 32 registers; a step loads 2 vectors and broadcasts 12
+// times for 24 dots, of which two start a cycle, as do two loads.
+#define QK_DOT_ROWS 6
 QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
                            ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
-                           int32_t *out, ptrdiff_t out_stride) {
-  __m512i sums[QK_DOT_ROWS][2];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_si512();
+                           ptrdiff_t second, int32_t *out) {
+  __m512i sums[QK_DOT_ROWS][2][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
+    for (int v = 0; v < 2; v++) sums[r][v][0] = sums[r][v][1] = _mm512_setzero_si512();
   for (ptrdiff_t i = 0; i < quads; i++, codes += code_stride) {
-    const __m512i a = _mm512_loadu_si512(codes);
-#pragma GCC unroll 4
+    const __m512i a[2] = {_mm512_loadu_si512(codes), _mm512_loadu_si512(codes + second)};
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-      int32_t words[2];
-      memcpy(words, digits + r * digit_stride + i * 8, 8);
-      sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], a, _mm512_set1_epi32(words[0]));
-      sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], a, _mm512_set1_epi32(words[1]));
+#pragma GCC unroll 2
+      for (int d = 0; d < 2; d++) {
+        // A load each: both from one register would take the dots' ports.
+        int32_t four;
+        memcpy(&four, digits + r * digit_stride + i * 8 + 4 * d, 4);
+        const __m512i word = _mm512_set1_epi32(four);
+        sums[r][0][d] = _mm512_dpbusd_epi32(sums[r][0][d], a[0], word);
+        sums[r][1][d] = _mm512_dpbusd_epi32(sums[r][1][d], a[1], word);
+      }
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++)
-    _mm512_storeu_si512(out + r * out_stride,
-                        _mm512_add_epi32(_mm512_slli_epi32(sums[r][0], 7), sums[r][1]));
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; v++)
+      _mm512_storeu_si512(out + r * QK_LATENT_CHUNK + 16 * v,
+                          _mm512_add_epi32(_mm512_slli_epi32(sums[r][v][0], 7), sums[r][v][1]));
 }
 
 #define QK_NAME(op) qk_latent_##op##__avx512vnni
 #define QK_TABLE qk_latent__avx512vnni
-// 8 sums: 2 multiply-adds a cycle of latency 4.
-#define QK_PRODUCT_ROWS 8
+// 6 x 4 sums, 4 loads, 1 broadcast of 32 registers.
+#define QK_PRODUCT_ROWS 6
+#define QK_PRODUCT_COLUMNS 64
 #include "bodies/qk_latent_body.inc"
 
 #pragma clang attribute pop

@@ -63,7 +63,8 @@ final class LowRankModel: Sendable {
         try LowRankLayer(
           factors, layer: index,
           rotary: LowRankLayer.Rotary(
-            frequencies: rotary.frequencies, magnitude: rotary.magnitude), keyMode: mode))
+            frequencies: rotary.frequencies, magnitude: rotary.magnitude), keyMode: mode,
+          arithmetic: model.options.arithmetic, instructionSet: model.options.instructionSet))
     }
     self.layers = layers
   }
@@ -80,6 +81,7 @@ final class LowRankModel: Sendable {
 final class LowRankCaches {
   let caches: [LowRankCache]
   private let workspace: LowRankWorkspace
+  private let products = Workspace()
   private let keys: FloatBuffer
   private let values: FloatBuffer
   private let arithmetic: LowRankAttention.Arithmetic
@@ -129,8 +131,12 @@ final class LowRankCaches {
     let cache = caches[index]
     let layer = cache.layer
     let level = workspace.instructionSet
-    layer.project(.value, x, count: count, into: values.pointer, instructionSet: level, pool: pool)
-    layer.project(.key, x, count: count, into: keys.pointer, instructionSet: level, pool: pool)
+    try layer.project(
+      .value, x, count: count, into: values.pointer, instructionSet: level, workspace: products,
+      pool: pool)
+    try layer.project(
+      .key, x, count: count, into: keys.pointer, instructionSet: level, workspace: products,
+      pool: pool)
     try cache.append(
       keys: layer.keyMode == .rotated ? wholeKeys : UnsafePointer(keys.pointer),
       values: values.pointer, count: count, pool: pool)

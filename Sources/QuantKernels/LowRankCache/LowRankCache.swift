@@ -226,19 +226,20 @@ public final class LowRankCache: @unchecked Sendable {
   ) {
     let keyWidth = layer.inputWidth(.key)
     let valueWidth = layer.inputWidth(.value)
+    let view = view
+    let (keyGroups, valueGroups) = (pool.pages.keys, pool.pages.values)
     for position in positions {
-      store(keys + (position - first) * keyWidth, .key, position, scratch)
-      store(values + (position - first) * valueWidth, .value, position, scratch)
+      store(keys + (position - first) * keyWidth, .key, keyGroups, position, view, scratch)
+      store(
+        values + (position - first) * valueWidth, .value, valueGroups, position, view, scratch)
     }
   }
 
   private func store(
-    _ source: UnsafePointer<Float>, _ kind: LowRankFactors.Kind, _ position: Int,
-    _ scratch: UnsafeMutableRawPointer
+    _ source: UnsafePointer<Float>, _ kind: LowRankFactors.Kind, _ groups: [LatentPages.Group],
+    _ position: Int, _ view: LatentView, _ scratch: UnsafeMutableRawPointer
   ) {
-    let groups = kind == .key ? pool.pages.keys : pool.pages.values
     let numbers = scratch.assumingMemoryBound(to: Float.self)
-    let view = view
     let block = position / LatentType.block
     let slot = position % LatentType.block
     let isValue: Int32 = kind == .value ? 1 : 0

@@ -3,26 +3,35 @@ import CQuantKernels
 extension LowRankLayer {
   /// Latents of tokens, `A x`, group after group: what ``LowRankCache`` takes, but for whole keys.
   ///
-  /// Each number is a chain of fused multiply-adds over the token's elements in ascending order, the
-  /// same bits for every number of tokens and threads. Allocates nothing.
+  /// Each number is a chain of fused multiply-adds over the token's elements in ascending order, or
+  /// of packed factors the integer product of ``PackedWeights``: the same bits for every number of
+  /// tokens and threads. Allocates nothing once the workspace has grown.
   ///
   /// - Parameters:
   ///   - x: `[count × modelWidth]`.
   ///   - latents: room for `count × (Σr rounded up to 16)` floats; `[count × Σr]` on return.
   ///   - kind: keys or values.
   ///   - count: tokens.
-  ///   - instructionSet: the kernels' instruction set; the best of this processor unless stated.
+  ///   - instructionSet: the float kernels' instruction set; the best of this processor unless
+  ///     stated.
+  ///   - workspace: scratch of the integer product.
   ///   - pool: the threads that take part.
+  /// - Throws: ``QuantError`` `.outOfMemory` when the workspace cannot grow.
   /// - Complexity: `count · modelWidth · Σr` multiply-accumulates.
   public func project(
     _ kind: LowRankFactors.Kind, _ x: UnsafePointer<Float>, count: Int,
     into latents: UnsafeMutablePointer<Float>, instructionSet: InstructionSet = .best,
-    pool: WorkerPool
-  ) {
+    workspace: Workspace, pool: WorkerPool
+  ) throws(QuantError) {
     let width = inputWidth(kind)
     guard count > 0, width > 0, kind == .value || keyMode != .rotated else { return }
+    if let packed = packedDown(kind) {
+      return try packed.multiply(
+        x, count: count, into: latents, outputStride: width, workspace: workspace, pool: pool)
+    }
+    guard let weights = down(kind) else { return }
     let task = Projection(
-      x: x, depth: shape.modelWidth, count: count, weights: down(kind),
+      x: x, depth: shape.modelWidth, count: count, weights: weights,
       stride: Self.padded(width), latents: latents,
       kernels: qk_latent_kernels_for(instructionSet.kernelTableIdentifier))
     pool.run(parts: task.columnParts * task.rowParts, task)

@@ -68,6 +68,8 @@ public final class LowRankLayer: @unchecked Sendable {
 
   private let memory: AlignedBuffer
   private let places: Places
+  /// The down-projections that multiply int8; of the others `memory` holds floats.
+  private let packed: [LowRankFactors.Kind: PackedWeights]
 
   private struct Places {
     /// `[heads · d_h × r]` of each key group, as it is.
@@ -79,9 +81,9 @@ public final class LowRankLayer: @unchecked Sendable {
     var valueUp: [Int] = []
     /// `[heads · d_h]`.
     var valueBias: [Int?] = []
-    /// `[d × padded Σr]`.
-    var keyDown = 0
-    var valueDown = 0
+    /// `[d × padded Σr]`; nil where they are packed.
+    var keyDown: Int?
+    var valueDown: Int?
     var latentBias: Int?
     /// `[pairs × 16]`, of positions 0...15.
     var cosines = 0
@@ -104,12 +106,18 @@ public final class LowRankLayer: @unchecked Sendable {
   ///   - rotary: the angles of the model's rotary embedding; nil where it has none.
   ///   - factors: the model's factors.
   ///   - layer: which layer, from 0.
+  ///   - arithmetic: of ``project(_:_:count:into:instructionSet:workspace:pool:)``. With `.fast` the
+  ///     down-projections are held as int8 with a binary16 scale for 32 inputs (8.5 bits a number)
+  ///     and multiply int8 tokens, as the model's weights do; but for a width that is no multiple of
+  ///     32, and factors whose scales exceed binary16, which stay floats.
+  ///   - instructionSet: whose kernels multiply int8; the best of this processor unless stated.
   /// - Throws: ``QuantError`` `.invalidArgument` for a layer that is not there, a mode that the
   ///   factors were not made for, angles that are not one a pair and finite, and groups wider than
   ///   8192; `.outOfMemory`.
   public init(
     _ factors: LowRankFactors, layer: Int, rotary: Rotary?,
-    keyMode forced: LowRankFactors.KeyMode? = nil
+    keyMode forced: LowRankFactors.KeyMode? = nil, arithmetic: Arithmetic = .exact,
+    instructionSet: InstructionSet = .best
   ) throws(QuantError) {
     guard factors.layers.indices.contains(layer) else {
       throw QuantError(
@@ -167,9 +175,21 @@ public final class LowRankLayer: @unchecked Sendable {
         group.bias == nil ? nil : places.place(headsPerGroup * headDimension))
     }
     let keySum = keyGroups.reduce(0) { $0 + $1.rank }
-    places.keyDown = places.place(shape.modelWidth * Self.padded(keySum))
-    places.valueDown = places.place(
-      shape.modelWidth * Self.padded(valueWidths.reduce(0, +)))
+    var packed: [LowRankFactors.Kind: PackedWeights] = [:]
+    if arithmetic == .fast {
+      packed[.key] = try Self.packed(
+        keyGroups, shape.modelWidth, "keys", layer: layer, instructionSet)
+      packed[.value] = try Self.packed(
+        valueGroups, shape.modelWidth, "values", layer: layer, instructionSet)
+    }
+    self.packed = packed
+    if packed[.key] == nil {
+      places.keyDown = places.place(shape.modelWidth * Self.padded(keySum))
+    }
+    if packed[.value] == nil {
+      places.valueDown = places.place(
+        shape.modelWidth * Self.padded(valueWidths.reduce(0, +)))
+    }
     if keyGroups.contains(where: { $0.latentBias != nil }) {
       places.latentBias = places.place(keySum)
     }
@@ -182,6 +202,22 @@ public final class LowRankLayer: @unchecked Sendable {
     memory = try AlignedBuffer(count: 4 * max(places.floats, 1), for: "low-rank layer")
     self.places = places
     fill(places)
+  }
+
+  /// The down-projections of groups one below the other as int8; nil where floats must do.
+  private static func packed(
+    _ groups: [LowRankFactors.Group], _ width: Int, _ name: String, layer: Int,
+    _ instructionSet: InstructionSet
+  ) throws(QuantError) -> PackedWeights? {
+    guard !groups.isEmpty, width % GGMLType.q8_0.blockElements == 0,
+      let blocks = try? GGMLBlocks.quantize(.q8_0, groups.flatMap(\.down))
+    else { return nil }
+    let rows = groups.reduce(0) { $0 + $1.rank }
+    return try blocks.withUnsafeBufferPointer { bytes throws(QuantError) in
+      try PackedWeights(
+        type: .q8_0, parts: [(UnsafeRawBufferPointer(bytes), rows)], columns: width,
+        name: "factors of \(name) of layer \(layer)", instructionSet: instructionSet)
+    }
   }
 
   private func fill(_ places: Places) {
@@ -216,7 +252,8 @@ public final class LowRankLayer: @unchecked Sendable {
         for (at, value) in bias.enumerated() { base[place + at] = value }
       }
     }
-    func transpose(_ groups: [LowRankFactors.Group], _ place: Int) {
+    func transpose(_ groups: [LowRankFactors.Group], _ place: Int?) {
+      guard let place else { return }
       let stride = Self.padded(groups.reduce(0) { $0 + $1.rank })
       var column = 0
       for group in groups {
@@ -284,9 +321,12 @@ public final class LowRankLayer: @unchecked Sendable {
   /// Hadamard matrix, which the kernel knows.
   var rotation: UnsafePointer<Float>? { places.rotation.map { UnsafePointer(at($0)) } }
 
-  func down(_ kind: LowRankFactors.Kind) -> UnsafePointer<Float> {
-    UnsafePointer(at(kind == .key ? places.keyDown : places.valueDown))
+  /// `[d × padded Σr]` floats; nil where the projection is packed.
+  func down(_ kind: LowRankFactors.Kind) -> UnsafePointer<Float>? {
+    (kind == .key ? places.keyDown : places.valueDown).map { UnsafePointer(at($0)) }
   }
+  /// The projection as int8; nil where there are floats.
+  func packedDown(_ kind: LowRankFactors.Kind) -> PackedWeights? { packed[kind] }
 
   /// Numbers that a token brings: what ``LowRankCache/append(keys:values:count:nonFinite:pool:)`` takes.
   public func inputWidth(_ kind: LowRankFactors.Kind) -> Int {
@@ -294,7 +334,7 @@ public final class LowRankLayer: @unchecked Sendable {
   }
 
   /// Bytes of the factors as they are held.
-  public var byteCount: Int { memory.count }
+  public var byteCount: Int { memory.count + packed.values.reduce(0) { $0 + $1.byteCount } }
 
   /// The angle of a pair of commuting latents by position, as the position's cosine and sine.
   func angle(frequency: Int, position: Int) -> (cos: Float, sin: Float) {

@@ -376,23 +376,33 @@ struct LowRankWork {
   ) {
     let latents = layer.valueWidths[unit]
     let stride = stateStride(unit)
-    let rows = tile.count
+    let queriesPerHead = layer.queriesPerHead
+    let rows = queriesPerHead * tile.count
     let projected = own.sums + LowRankLayer.padded(rows * latents)
+    // A kernel's rows end at a multiple of 16: where heads do too it writes the output itself.
+    let isDirect = d == layer.headStride
     for head in some {
-      states.pointee.finish(
-        total + head * rows * stride, 1, rows, latents, stride - Self.header, nil, own.sums, 0,
-        nil, 0)
-      let shared = head / layer.queriesPerHead
-      kernels.pointee.product(
-        own.sums, latents, rows, latents, layer.valueUp(unit, head: shared), layer.headStride, d,
-        projected, layer.headStride)
-      let bias = layer.valueBias(unit, head: shared)
-      for (index, query) in tile.enumerated() {
-        let row = projected + index * layer.headStride
-        let target = output + query * queryWidth + (unit * heads + head) * d
-        for element in 0..<d { target[element] = row[element] + (bias?[element] ?? 0) }
+      let shared = head / queriesPerHead
+      let target = output + tile.lowerBound * queryWidth + (unit * heads + head) * d
+      if head % queriesPerHead == 0 {
+        // The query heads of a key-value head lie together.
+        states.pointee.finish(
+          total + head * tile.count * stride, 1, rows, latents, stride - Self.header, nil, own.sums,
+          0, nil, 0)
       }
-      counters.upMultiplies += rows * latents * d
+      kernels.pointee.product(
+        own.sums + head % queriesPerHead * tile.count * latents, latents, tile.count, latents,
+        layer.valueUp(unit, head: shared), layer.headStride, d, isDirect ? target : projected,
+        isDirect ? queryWidth : layer.headStride)
+      let bias = layer.valueBias(unit, head: shared)
+      if bias != nil || !isDirect {
+        for query in 0..<tile.count {
+          let row = target + query * queryWidth
+          let source = isDirect ? row : projected + query * layer.headStride
+          for element in 0..<d { row[element] = source[element] + (bias?[element] ?? 0) }
+        }
+      }
+      counters.upMultiplies += tile.count * latents * d
     }
   }
 }
