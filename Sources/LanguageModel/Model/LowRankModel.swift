@@ -81,7 +81,6 @@ final class LowRankModel: Sendable {
 final class LowRankCaches {
   let caches: [LowRankCache]
   private let workspace: LowRankWorkspace
-  private let products = Workspace()
   private let keys: FloatBuffer
   private let values: FloatBuffer
   private let arithmetic: LowRankAttention.Arithmetic
@@ -124,9 +123,10 @@ final class LowRankCaches {
   /// - Parameters:
   ///   - x: the layer's normalized input, `[count × width]`.
   ///   - wholeKeys: keys after the rotary embedding.
+  ///   - products: scratch of the session's products.
   func append(
     layer index: Int, _ x: UnsafePointer<Float>, wholeKeys: UnsafePointer<Float>, count: Int,
-    pool: WorkerPool
+    workspace products: Workspace, pool: WorkerPool
   ) throws(QuantError) {
     let cache = caches[index]
     let layer = cache.layer

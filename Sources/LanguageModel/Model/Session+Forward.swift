@@ -168,7 +168,7 @@ extension Session {
     if let lowRank {
       try lowRank.append(
         layer: index, operations.normed, wholeKeys: operations.keys, count: count,
-        pool: model.pool)
+        workspace: workspace, pool: model.pool)
     } else {
       try caches[index].append(keys: operations.keys, values: operations.values, count: count)
     }
