@@ -134,10 +134,13 @@ static void pack_block(const weights *w, size_t n, size_t b, size_t step_k, uint
         p[byte] = code;
         continue;
       }
-      p[step / 2 * 16 * step_k + inside] |= (uint8_t)((code & 15) << 4 * (step % 2));
+      // A plane of further bits, then the nibbles that it completes.
       const size_t plane_step = byte / 64, place = byte % 64;
-      if (f == QK_Q5_K) p[256 + place] |= (uint8_t)((code >> 4) << plane_step);
-      if (f == QK_Q6_K) p[256 + 64 * (plane_step / 4) + place] |= (uint8_t)((code >> 4) << 2 * (plane_step % 4));
+      const size_t nibble = step / 2 * 16 * step_k + inside;
+      const size_t before = f == QK_Q5_K ? 64 : f == QK_Q6_K ? 64 + nibble / 128 * 64 : 0;
+      p[before + nibble] |= (uint8_t)((code & 15) << 4 * (step % 2));
+      if (f == QK_Q5_K) p[place] |= (uint8_t)((code >> 4) << plane_step);
+      if (f == QK_Q6_K) p[192 * (plane_step / 4) + place] |= (uint8_t)((code >> 4) << 2 * (plane_step % 4));
     }
   }
 }

@@ -13,7 +13,8 @@
 // Codes of 32 consecutive k are eight *steps* of 4 k. A step is 64 bytes, [16 outputs][4 k]: the operand
 // of one AVX-512 vpdpbusd, two AVX2 vpmaddubsw or four NEON sdot. 4-bit codes pair steps 2v and 2v+1 in
 // the low and high nibbles of vector v (256 bytes for 32 k). The level of NEON smmla has four steps of 8 k, 128 bytes,
-// [16 outputs][8 k], and pairs them alike; planes of further bits count 64 bytes of 8-bit codes as a step on every level.
+// [16 outputs][8 k], and pairs them alike; planes of further bits count 64 bytes of 8-bit codes as a step on every level,
+// and lie before the nibbles that they complete, so that a row's loads go forward.
 enum {
   QK_PANEL = 16, // outputs in a panel: the 32-bit lanes of a 512-bit register
   QK_GROUP = 32, // k in an activation group
@@ -30,8 +31,8 @@ typedef enum qk_format {
   QK_INT8_H,     // code - 128, codes 8 bits (512 bytes for 32 k); s h[16]
   QK_UINT8_HM,   // s·code + m, codes 8 bits; s h[16], m h[16]
   QK_Q4_K,       // 256 k: 8 × 256 codes; head d h[16], dmin h[16], scales b[8][16], mins b[8][16]
-  QK_Q5_K,       // 256 k: 8 × (256 codes, 64 fifth bits: bit s of byte j belongs to step s); head as Q4_K
-  QK_Q6_K,       // 256 k: 8 × (256 codes, 128 high pairs: steps 4u+i at bits 2i of vector u); head d h[16], scales b[16][16]
+  QK_Q5_K,       // 256 k: 8 × (64 fifth bits: bit s of byte j belongs to step s, 256 codes); head as Q4_K
+  QK_Q6_K,       // 256 k: 8 × 2 × (64 high pairs: step i at bits 2i, 128 codes); head d h[16], scales b[16][16]
   QK_F16,        // dense: [k][16 outputs] of h, no head; the activations are floats
   QK_BF16,       // the same of bfloat16
   QK_F32,        // the same of f
@@ -86,6 +87,14 @@ static inline size_t qk_subgroup_bytes(qk_format format) {
   case QK_Q6_K: return 384;
   default: return 256;
   }
+}
+
+// Where byte `byte` of a subgroup's nibbles lies, and the plane of the further bits of step `step`.
+static inline size_t qk_nibble_at(qk_format format, size_t byte) {
+  return byte + (format == QK_Q5_K ? 64 : format == QK_Q6_K ? 64 * (1 + byte / 128) : 0);
+}
+static inline size_t qk_plane_at(qk_format format, size_t step) {
+  return format == QK_Q6_K ? 192 * (step / 4) : 0;
 }
 
 // Bytes of a block of `subgroups` × 32 k of a panel.

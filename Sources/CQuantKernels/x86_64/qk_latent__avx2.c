@@ -30,16 +30,18 @@ QK_ALWAYS void qk_put_codes(const float *x, double low, double inverse, uint8_t 
 }
 
 QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
-  __m256i pairs[2];
-  for (int v = 0; v < 2; v++) {
-    const __m256i number = _mm256_cvtps_epi32(q[v]);
-    const __m256i high = _mm256_srai_epi32(_mm256_add_epi32(number, _mm256_set1_epi32(64)), 7);
-    const __m256i low = _mm256_sub_epi32(number, _mm256_slli_epi32(high, 7));
-    // A lane of 128 bits: the high digits of four numbers, then the low ones.
-    pairs[v] = _mm256_packs_epi32(high, low);
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; half++) {
+    // In each lane of 128 bits four numbers of either vector.
+    const __m256i number =
+        _mm256_packs_epi32(_mm256_cvtps_epi32(q[2 * half]), _mm256_cvtps_epi32(q[2 * half + 1]));
+    const __m256i high = _mm256_srai_epi16(_mm256_add_epi16(number, _mm256_set1_epi16(64)), 7);
+    const __m256i low = _mm256_sub_epi16(number, _mm256_slli_epi16(high, 7));
+    // Words of a lane: the high digits of both fours, then the low ones.
+    const __m256i order = _mm256_set_epi32(7, 5, 3, 1, 6, 4, 2, 0);
+    _mm256_storeu_si256((__m256i *)(digits + 32 * half),
+                        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(high, low), order));
   }
-  const __m256i bytes = _mm256_packs_epi16(pairs[0], pairs[1]);
-  _mm256_storeu_si256((__m256i *)digits, _mm256_permute4x64_epi64(bytes, 0xD8));
 }
 
 // Pairs of products of 4-bit codes with digits are at most 2 * 15 * 127, so that eight of them fit
@@ -91,11 +93,15 @@ QK_ALWAYS void qk_dot_half(const int R, const int8_t *digits, ptrdiff_t digit_st
     _mm256_storeu_si256((__m256i *)(out + r * QK_LATENT_CHUNK + 8), sums[r][1]);
   }
 }
-QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
+QK_ALWAYS void qk_dot_tile(const int R, const int V, const int8_t *digits, ptrdiff_t digit_stride,
                            ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
                            ptrdiff_t second, int32_t *out) {
   qk_dot_half(R, digits, digit_stride, quads, codes, code_stride, out);
-  qk_dot_half(R, digits, digit_stride, quads, codes + second, code_stride, out + 16);
+  if (V > 1) {
+    qk_dot_half(R, digits, digit_stride, quads, codes + second, code_stride, out + 16);
+    return;
+  }
+  for (int r = 0; r < R; r++) memset(out + r * QK_LATENT_CHUNK + 16, 0, 16 * sizeof(int32_t));
 }
 
 #define QK_NAME(op) qk_latent_##op##__avx2

@@ -34,19 +34,20 @@ QK_ALWAYS void qk_put_codes(const float *x, double low, double inverse, uint8_t 
 }
 
 QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
-  const __m512i number = _mm512_cvtps_epi32(q[0]);
-  const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(number, _mm512_set1_epi32(64)), 7);
-  const __m512i low = _mm512_sub_epi32(number, _mm512_slli_epi32(high, 7));
-  const __m128i h = _mm512_cvtepi32_epi8(high), l = _mm512_cvtepi32_epi8(low);
-  _mm_storeu_si128((__m128i *)digits, _mm_unpacklo_epi32(h, l));
-  _mm_storeu_si128((__m128i *)(digits + 16), _mm_unpackhi_epi32(h, l));
+  // In each lane of 128 bits four numbers of either vector.
+  const __m512i number = _mm512_packs_epi32(_mm512_cvtps_epi32(q[0]), _mm512_cvtps_epi32(q[1]));
+  const __m512i high = _mm512_srai_epi16(_mm512_add_epi16(number, _mm512_set1_epi16(64)), 7);
+  const __m512i low = _mm512_sub_epi16(number, _mm512_slli_epi16(high, 7));
+  // Words of a lane: the high digits of both fours, then the low ones.
+  const __m512i order = _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0);
+  _mm512_storeu_si512(digits, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(high, low)));
 }
 
 // 6 rows x 2 digits x 2 vectors: 24 sums of 32 registers; a step loads 2 vectors and broadcasts 12
-// times for 24 dots, of which two start a cycle, as do two loads.
+// times for 24 dots, of which two start a cycle, as do two loads. Half as many of one vector.
 #define QK_DOT_ROWS 6
-QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_stride,
-                           ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
+QK_ALWAYS void qk_dot_tile(const int R, const int V, const int8_t *digits,
+                           ptrdiff_t digit_stride, ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
                            ptrdiff_t second, int32_t *out) {
   __m512i sums[QK_DOT_ROWS][2][2];
 #pragma GCC unroll 8
@@ -54,7 +55,7 @@ QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_st
 #pragma GCC unroll 2
     for (int v = 0; v < 2; v++) sums[r][v][0] = sums[r][v][1] = _mm512_setzero_si512();
   for (ptrdiff_t i = 0; i < quads; i++, codes += code_stride) {
-    const __m512i a[2] = {_mm512_loadu_si512(codes), _mm512_loadu_si512(codes + second)};
+    const __m512i a[2] = {_mm512_loadu_si512(codes), _mm512_loadu_si512(codes + (V > 1 ? second : 0))};
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
 #pragma GCC unroll 2
@@ -64,7 +65,7 @@ QK_ALWAYS void qk_dot_tile(const int R, const int8_t *digits, ptrdiff_t digit_st
         memcpy(&four, digits + r * digit_stride + i * 8 + 4 * d, 4);
         const __m512i word = _mm512_set1_epi32(four);
         sums[r][0][d] = _mm512_dpbusd_epi32(sums[r][0][d], a[0], word);
-        sums[r][1][d] = _mm512_dpbusd_epi32(sums[r][1][d], a[1], word);
+        if (V > 1) sums[r][1][d] = _mm512_dpbusd_epi32(sums[r][1][d], a[1], word);
       }
     }
   }

@@ -1,4 +1,5 @@
 import CQuantKernels
+import Synchronization
 
 /// The keys and values of one attention layer as low-rank latents (Palu, arXiv 2407.21118), for
 /// positions 0 ..< ``count``.
@@ -142,13 +143,10 @@ public final class LowRankCache: @unchecked Sendable {
         "\(count) positions where \(capacity - self.count) of \(capacity) are free",
         remedy: "make the cache larger, or truncate it")
     }
-    let keyWidth = layer.inputWidth(.key)
-    let valueWidth = layer.inputWidth(.value)
-    if nonFinite == .refuse {
-      try requireWithin(largestKey, keys, count * keyWidth, "keys")
-      try requireWithin(valueType.largestStorable, values, count * valueWidth, "values")
-    }
     let positions = self.count..<self.count + count
+    // What is not to be stored is found on the way: positions from `count` on hold nothing yet.
+    let isChecked = nonFinite == .refuse
+    let refused = Atomic<UInt8>(0)
     // Positions of a block share bytes: a worker takes whole blocks.
     let first = positions.lowerBound / LatentType.block
     let blocks = (positions.upperBound + LatentType.block - 1) / LatentType.block - first
@@ -157,13 +155,23 @@ public final class LowRankCache: @unchecked Sendable {
         let start = (first + part) * LatentType.block
         withUnsafeTemporaryAllocation(byteCount: scratch.count, alignment: 64) { own in
           guard let base = own.baseAddress else { return }
-          store(
+          let wrong = store(
             positions.clamped(to: start..<start + LatentType.block), of: positions.lowerBound,
-            keys, values, base)
+            keys, values, isChecked: isChecked, base)
+          if wrong != 0 { refused.bitwiseOr(wrong, ordering: .relaxed) }
         }
       }
     } else {
-      store(positions, of: positions.lowerBound, keys, values, scratch.base)
+      let wrong = store(
+        positions, of: positions.lowerBound, keys, values, isChecked: isChecked, scratch.base)
+      refused.store(wrong, ordering: .relaxed)
+    }
+    let wrong = refused.load(ordering: .relaxed)
+    guard wrong == 0 else {
+      throw QuantError(
+        .invalidData, wrong & Self.wrongKeys != 0 ? "keys" : "values",
+        "not finite, or too large for this type, at positions from \(self.count) on",
+        remedy: "look for NaN or infinity in the weights, or use f32 latents")
     }
     self.count += count
   }
@@ -205,34 +213,36 @@ public final class LowRankCache: @unchecked Sendable {
     }
   }
 
-  private func requireWithin(
-    _ limit: Float, _ source: UnsafePointer<Float>, _ count: Int, _ name: String
-  ) throws(QuantError) {
-    guard
-      VectorOperations.areWithin(
-        limit, source, count: count, instructionSet: pool.instructionSet)
-    else {
-      throw QuantError(
-        .invalidData, name,
-        "not finite, or too large for this type, at positions from \(self.count) on",
-        remedy: "look for NaN or infinity in the weights, or use f32 latents")
-    }
-  }
+  private static let wrongKeys: UInt8 = 1
+  private static let wrongValues: UInt8 = 2
 
   /// Stores some positions of a call whose first is `first`.
+  ///
+  /// - Returns: which of them are not finite or too large, where that is checked; then nothing that
+  ///   was stored counts.
   private func store(
     _ positions: Range<Int>, of first: Int, _ keys: UnsafePointer<Float>,
-    _ values: UnsafePointer<Float>, _ scratch: UnsafeMutableRawPointer
-  ) {
+    _ values: UnsafePointer<Float>, isChecked: Bool, _ scratch: UnsafeMutableRawPointer
+  ) -> UInt8 {
     let keyWidth = layer.inputWidth(.key)
     let valueWidth = layer.inputWidth(.value)
     let view = view
     let (keyGroups, valueGroups) = (pool.pages.keys, pool.pages.values)
-    for position in positions {
-      store(keys + (position - first) * keyWidth, .key, keyGroups, position, view, scratch)
-      store(
-        values + (position - first) * valueWidth, .value, valueGroups, position, view, scratch)
+    let largestKey = largestKey
+    func areWithin(_ limit: Float, _ source: UnsafePointer<Float>, _ count: Int) -> Bool {
+      !isChecked
+        || VectorOperations.areWithin(
+          limit, source, count: count, instructionSet: pool.instructionSet)
     }
+    for position in positions {
+      let key = keys + (position - first) * keyWidth
+      let value = values + (position - first) * valueWidth
+      guard areWithin(largestKey, key, keyWidth) else { return Self.wrongKeys }
+      guard areWithin(valueType.largestStorable, value, valueWidth) else { return Self.wrongValues }
+      store(key, .key, keyGroups, position, view, scratch)
+      store(value, .value, valueGroups, position, view, scratch)
+    }
+    return 0
   }
 
   private func store(

@@ -133,16 +133,17 @@ struct LowRankWork {
       work.prepare(unit, tile, queries, own, &counters[worker])
       let rows = work.heads * tile.count
       let total = own.total
-      work.clear(total, rows, unit)
       let seen = work.partitions(work.visible(tile))
       var partition = seen.lowerBound
-      while partition < seen.upperBound {
+      repeat {
         let end = min(seen.upperBound, (partition / LowRankWork.run + 1) * LowRankWork.run)
+        let isFirst = partition == seen.lowerBound
         work.attend(
-          unit, tile, partition..<end, queries, into: own.run, own, &counters[worker])
-        work.merge(total, own.run, rows, unit)
+          unit, tile, partition..<end, queries, into: isFirst ? total : own.run, own,
+          &counters[worker])
+        if !isFirst { work.merge(total, own.run, rows, unit) }
         partition = end
-      }
+      } while partition < seen.upperBound
       work.finish(unit, tile, heads: 0..<work.heads, total, own, &counters[worker])
     }
   }
@@ -209,6 +210,7 @@ struct LowRankWork {
 
   // MARK: Steps
 
+  /// What rows that see nothing come to.
   private func clear(_ state: UnsafeMutablePointer<Float>, _ rows: Int, _ unit: Int) {
     let stride = stateStride(unit)
     state.update(repeating: 0, count: rows * stride)
@@ -282,16 +284,17 @@ struct LowRankWork {
     }
   }
 
-  /// Lets the rows of a unit see a run of partitions, into a state that it begins.
+  /// Lets the rows of a unit see a run of partitions, into a state that the first of them begins.
   private func attend(
     _ unit: Int, _ tile: Range<Int>, _ partitions: Range<Int>, _ place: Prepared.Place,
     into run: UnsafeMutablePointer<Float>, _ own: Scratch.Place,
     _ counters: inout LowRankCounters
   ) {
     let rows = heads * tile.count
-    clear(run, rows, unit)
+    guard !partitions.isEmpty else { return clear(run, rows, unit) }
     let visible = visible(tile)
     for partition in partitions {
+      let state = partition == partitions.lowerBound ? run : own.partition
       let start = partition * Self.partition
       let from = max(visible.lowerBound - start, 0) / LatentType.block
       let to = (min(visible.upperBound - start, Self.partition) - 1) / LatentType.block + 1
@@ -306,7 +309,7 @@ struct LowRankWork {
         guard let pointers = pointers.baseAddress else { return }
         score(unit, tile.count, partition, from, to, pointers, place, own, &counters)
         kernels.pointee.soften(
-          own.scores, rows, tile.count, own.seen, from, to, softCapLog2E, own.partition,
+          own.scores, rows, tile.count, own.seen, from, to, softCapLog2E, state,
           stateStride(unit))
         let group = view.pages.values[unit]
         view.fill(pointers, group, partition: partition)
@@ -314,12 +317,12 @@ struct LowRankWork {
           type: group.type.kernelType, width: group.width, blocks: UnsafePointer(pointers),
           from: from, to: to)
         kernels.pointee.weigh(
-          own.scores, rows, usesDigits(group.type) ? 0 : 1, &blocks, own.partition,
+          own.scores, rows, usesDigits(group.type) ? 0 : 1, &blocks, state,
           stateStride(unit), own.kernel)
         counters.valueBytes += (to - from) * group.blockBytes
         counters.valueMultiplies += (to - from) * LatentType.block * rows * group.width
       }
-      merge(run, own.partition, rows, unit)
+      if state != run { merge(run, state, rows, unit) }
     }
   }
 

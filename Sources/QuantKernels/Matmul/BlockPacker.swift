@@ -43,13 +43,13 @@ struct BlockPacker: Sendable {
     return HalfPrecision.isFinite(half: bits)
   }
 
-  /// ORs a 4-bit code into its nibble of a group's 256 bytes.
+  /// ORs a 4-bit code into its nibble of a group.
   @inline(__always)
   private func put(
     nibble code: UInt8, _ lane: Int, _ column: Int, _ group: UnsafeMutablePointer<UInt8>
   ) {
     let bit = nibbles.rows[lane] &+ nibbles.columns[column]
-    group[bit >> 3] |= code << UInt8(truncatingIfNeeded: bit & 7)
+    group[qk_nibble_at(format, bit >> 3)] |= code << UInt8(truncatingIfNeeded: bit & 7)
   }
 
   /// Where an 8-bit code stands in a group's eight steps, and with it the step and the byte in the
@@ -157,7 +157,7 @@ struct BlockPacker: Sendable {
           if type == .q5_k, fifth[j] >> UInt8(sub) & 1 != 0 {
             // Bit s of byte i of the plane belongs to byte i of step s.
             let (step, place) = byteIndex(lane, j).quotientAndRemainder(dividingBy: 64)
-            codes[256 + place] |= 1 << UInt8(step)
+            codes[qk_plane_at(format, step) + place] |= 1 << UInt8(step)
           }
         }
       }
@@ -192,7 +192,7 @@ struct BlockPacker: Sendable {
           let pair = high[run * 32 + j] >> UInt8(quarter * 2) & 3
           put(nibble: nibble, lane, j, codes)
           let (step, place) = byteIndex(lane, j).quotientAndRemainder(dividingBy: 64)
-          codes[256 + 64 * (step / 4) + place] |= pair << UInt8(2 * (step % 4))
+          codes[qk_plane_at(format, step) + place] |= pair << UInt8(2 * (step % 4))
         }
       }
     }
