@@ -1,12 +1,20 @@
+import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Darwin)
   import Darwin
 #endif
 
-/// A folder of a test's own, removed with all that is in it when the object goes.
+/// A folder of a test's own, removed with all that is in it when the object goes, or the process: an
+/// XCTestCase keeps what it holds to the end.
 public final class TemporaryFolder {
   public let path: String
+
+  private static let left: Mutex<Set<String>> = {
+    atexit { for path in TemporaryFolder.left.withLock({ $0 }) { TemporaryFolder.remove(path) } }
+    return Mutex([])
+  }()
 
   public init() {
     let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
@@ -14,6 +22,8 @@ public final class TemporaryFolder {
     path = template.withUnsafeMutableBufferPointer { buffer in
       buffer.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) } ?? base
     }
+    let made = path
+    if made != base { _ = Self.left.withLock { $0.insert(made) } }
   }
 
   /// The path of a file of that name in the folder.
@@ -47,7 +57,9 @@ public final class TemporaryFolder {
   }
 
   deinit {
-    TemporaryFolder.remove(path)
+    let gone = path
+    // Not `base` itself, where no folder could be made.
+    if Self.left.withLock({ $0.remove(gone) }) != nil { Self.remove(gone) }
   }
 
   private static func remove(_ path: String) {
