@@ -19,7 +19,9 @@ extension PackedWeights {
         TransposeTask(operands: operands, out: workspace.floats, columns: padded))
     }
     let x = inPlace ? operands.x : UnsafePointer(workspace.floats)
-    let schedule = PanelSchedule(panels: operands.panels, threads: pool.threads)
+    let schedule = PanelSchedule(
+      panels: operands.panels, threads: pool.threads, rows: operands.count,
+      panelBytes: panelStride)
     if isDense, operands.count <= PackedWeights.directRows {
       pool.run(
         parts: schedule.parts,

@@ -27,7 +27,9 @@ extension PackedWeights {
     } else {
       pool.run(parts: operands.tiles, quantize)
     }
-    let schedule = PanelSchedule(panels: operands.panels, threads: pool.threads)
+    let schedule = PanelSchedule(
+      panels: operands.panels, threads: pool.threads, rows: operands.count,
+      panelBytes: panelStride)
     if direct {
       let task = DirectTask(
         weights: self, operands: operands, activations: activations, schedule: schedule)

@@ -28,7 +28,8 @@ extension PackedTernary {
     try workspace.reserveActivations(pass * max(1, blocks) * PackedTernary.blockColumns)
     let scratchBytes = pass * PackedTernary.panelRows * (4 + 4)
     try workspace.reservePanels(scratchBytes * pool.threads)
-    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
+    let schedule = PanelSchedule(
+      panels: panels, threads: pool.threads, rows: count, panelBytes: panelStride)
     for first in stride(from: 0, to: count, by: pass) {
       let rows = min(pass, count - first)
       let codes = BlockCodes(

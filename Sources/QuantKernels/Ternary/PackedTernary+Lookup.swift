@@ -14,7 +14,8 @@ extension PackedTernary {
     let tableBytes = vectors * qk_lookup_table_bytes(lookup)
     try workspace.reserveActivations(block * rowCodes)
     try workspace.reservePanels(block * tableBytes)
-    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
+    let schedule = PanelSchedule(
+      panels: panels, threads: pool.threads, rows: count, panelBytes: panelStride)
     for first in stride(from: 0, to: count, by: block) {
       let rows = min(block, count - first)
       let activations = Activations(

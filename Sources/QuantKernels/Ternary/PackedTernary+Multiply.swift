@@ -91,7 +91,8 @@ extension PackedTernary {
     try workspace.reserveActivations(block * max(1, chunks) * chunkColumns)
     let sumBytes = block * PackedTernary.panelRows * Int(QK_TERNARY_SUMS) * 4
     try workspace.reservePanels(sumBytes * pool.threads)
-    let schedule = PanelSchedule(panels: panels, threads: pool.threads)
+    let schedule = PanelSchedule(
+      panels: panels, threads: pool.threads, rows: block, panelBytes: panelStride)
     for first in stride(from: 0, to: count, by: block) {
       let rows = min(block, count - first)
       let activations = Activations(
