@@ -79,16 +79,6 @@ QK_ALWAYS void qk_dot_half(const int R, const int8_t *digits, ptrdiff_t digit_st
     for (int v = 0; v < 4; v++)
       vst1q_s32(out + r * QK_LATENT_CHUNK + 4 * v, vaddq_s32(vshlq_n_s32(high[r][v], 7), low[r][v]));
 }
-QK_ALWAYS void qk_dot_tile(const int R, const int V, const int8_t *digits, ptrdiff_t digit_stride,
-                           ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
-                           ptrdiff_t second, int32_t *out) {
-  qk_dot_half(R, digits, digit_stride, quads, codes, code_stride, out);
-  if (V > 1) {
-    qk_dot_half(R, digits, digit_stride, quads, codes + second, code_stride, out + 16);
-    return;
-  }
-  for (int r = 0; r < R; r++) memset(out + r * QK_LATENT_CHUNK + 16, 0, 16 * sizeof(int32_t));
-}
 
 #define QK_NAME(op) qk_latent_##op##__neon
 #define QK_TABLE qk_latent__neon

@@ -5,6 +5,7 @@
 #include "qk_latent.h"
 #include "scalar/qk_vector_math__scalar.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 

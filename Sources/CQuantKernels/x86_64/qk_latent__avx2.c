@@ -93,16 +93,6 @@ QK_ALWAYS void qk_dot_half(const int R, const int8_t *digits, ptrdiff_t digit_st
     _mm256_storeu_si256((__m256i *)(out + r * QK_LATENT_CHUNK + 8), sums[r][1]);
   }
 }
-QK_ALWAYS void qk_dot_tile(const int R, const int V, const int8_t *digits, ptrdiff_t digit_stride,
-                           ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
-                           ptrdiff_t second, int32_t *out) {
-  qk_dot_half(R, digits, digit_stride, quads, codes, code_stride, out);
-  if (V > 1) {
-    qk_dot_half(R, digits, digit_stride, quads, codes + second, code_stride, out + 16);
-    return;
-  }
-  for (int r = 0; r < R; r++) memset(out + r * QK_LATENT_CHUNK + 16, 0, 16 * sizeof(int32_t));
-}
 
 #define QK_NAME(op) qk_latent_##op##__avx2
 #define QK_TABLE qk_latent__avx2

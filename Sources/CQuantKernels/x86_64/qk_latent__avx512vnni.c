@@ -46,6 +46,7 @@ QK_ALWAYS void qk_put_digits(const vf *q, int8_t *digits) {
 // 6 rows x 2 digits x 2 vectors: 24 sums of 32 registers; a step loads 2 vectors and broadcasts 12
 // times for 24 dots, of which two start a cycle, as do two loads. Half as many of one vector.
 #define QK_DOT_ROWS 6
+#define QK_DOT_TILE_OWN
 QK_ALWAYS void qk_dot_tile(const int R, const int V, const int8_t *digits,
                            ptrdiff_t digit_stride, ptrdiff_t quads, const uint8_t *codes, ptrdiff_t code_stride,
                            ptrdiff_t second, int32_t *out) {
